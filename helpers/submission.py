@@ -1,0 +1,265 @@
+"""A submission as a check sees it: something that computes, wherever it runs.
+
+A check talks to a :class:`Submission`. Each question becomes a :class:`Request`, and something
+executes it: in the student's notebook the :class:`helpers.engine.Engine` of the same kernel, in the
+grader the engine of a sandboxed process at the other end of a socket. The check cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from helpers.expect import expect_number, expect_tensor, fail
+
+#: Why student code gave no answer.
+Failure = Literal["unattempted", "error", "timeout", "out-of-memory"]
+
+
+class StudentError(Exception):
+    """The student's code gave no answer.
+
+    Attributes:
+        kind: why not.
+        message: one sentence for the student.
+    """
+
+    def __init__(self, kind: Failure, message: str) -> None:
+        super().__init__(message)
+        self.kind: Failure = kind
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An object that stays where the student's code runs: its number and its type's name."""
+
+    number: int
+    type_name: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to the student's code.
+
+    Attributes:
+        op: what to do; see :class:`helpers.engine.Engine`.
+        target: the object that is asked, or None for the notebook's own names.
+        path: a dotted path from there, such as ``encoder`` or ``decoder.forward``.
+        args: positional arguments: plain data, tensors and :class:`Ref`.
+        kwargs: the same by name.
+    """
+
+    op: str
+    target: Ref | None = None
+    path: str = ""
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+Execute = Callable[[Request], Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One module inside a model, as the student's code describes it."""
+
+    path: str
+    type_name: str
+    #: Whether it holds other modules.
+    container: bool
+
+
+class Object:
+    """A handle on something of the student's: a model, an optimiser, a function."""
+
+    def __init__(self, submission: Submission, ref: Ref) -> None:
+        self.submission = submission
+        self.ref = ref
+
+    @property
+    def type_name(self) -> str:
+        """The name of its class."""
+        return self.ref.type_name
+
+    def call(self, path: str = "", *args: Any, **kwargs: Any) -> Any:
+        """Call it (or what lies at ``path`` in it); tensors come back detached, on the CPU."""
+        return self.submission.ask("call", self.ref, path, *args, **kwargs)
+
+    def tensor(
+        self,
+        path: str = "",
+        *args: Any,
+        shape: tuple[int, ...] | None = None,
+        hint: str = "",
+        what: str = "",
+    ) -> Tensor:
+        """Like :meth:`call`, for an answer that must be a finite tensor of ``shape``."""
+        what = what or f"The output of {path or self.type_name}"
+        return expect_tensor(self.call(path, *args), shape, what=what, hint=hint)
+
+    def number(self, path: str = "", *args: Any, what: str = "") -> float:
+        """Like :meth:`call`, for an answer that must be a finite number."""
+        what = what or f"The output of {path or self.type_name}"
+        return expect_number(self.call(path, *args), what=what)
+
+    def apply(self, path: str, inputs: Tensor, *, what: str, batch_size: int = 2000) -> Tensor:
+        """Evaluate a module on many inputs: eval mode, no gradients, ``batch_size`` at a time.
+
+        Args:
+            path: the module, such as ``encoder``; "" is the object itself.
+            inputs: (M, ...), split along its first axis.
+            what: the subject of a message, such as "The encoder's output".
+
+        Returns:
+            (M, ...), float32.
+        """
+        outputs = []
+        for batch in inputs.split(batch_size):
+            output = expect_tensor(
+                self.submission.ask("apply", self.ref, path, batch), None, what=what
+            )
+            if output.ndim == 0 or len(output) != len(batch):
+                fail(f"{what} has shape {tuple(output.shape)} for a batch of {len(batch)}.")
+            if outputs and output.shape[1:] != outputs[0].shape[1:]:
+                fail(f"{what} changes its shape from one batch to the next.")
+            outputs.append(output.to(torch.float32))
+        return torch.cat(outputs)
+
+    def gradients(self, path: str, inputs: Tensor, weights: Tensor) -> dict[str, Tensor | None]:
+        """d(sum(weights * output)) / d(parameter) for every parameter; None where it has no part.
+
+        Args:
+            path: what is called with ``inputs``; "" is the object itself.
+            inputs: the argument of the call.
+            weights: of the output's shape.
+        """
+        answer = self.submission.ask("gradients", self.ref, path, inputs, weights)
+        return answer if isinstance(answer, dict) else {}
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Its trainable parameters by name."""
+        return self._tensors("parameters")
+
+    def state(self) -> dict[str, Tensor]:
+        """Its state dict: parameters and buffers by name."""
+        return self._tensors("state")
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Load a state dict, which must fit exactly."""
+        self.submission.ask("load", self.ref, "", state)
+
+    def layers(self, path: str = "") -> list[Layer]:
+        """The modules inside it (or inside what lies at ``path``), outermost first."""
+        answer = self.submission.ask("layers", self.ref, path)
+        if not isinstance(answer, list):
+            fail(f"{path or self.type_name} should be a torch module.")
+        return [Layer(str(p), str(t), bool(c)) for p, t, c in answer]
+
+    def _tensors(self, op: str) -> dict[str, Tensor]:
+        answer = self.submission.ask(op, self.ref)
+        if not isinstance(answer, dict):
+            fail(f"{self.type_name} should be a torch module with {op}.")
+        return {str(name): value for name, value in answer.items() if isinstance(value, Tensor)}
+
+
+class Submission:
+    """What a student handed in.
+
+    Args:
+        execute: answers requests, or raises :class:`StudentError`.
+    """
+
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
+
+    def ask(self, op: str, target: Ref | None = None, path: str = "", *args: Any, **kw: Any) -> Any:
+        """Execute one request; handles in the answer become :class:`Object`."""
+        request = Request(op, target, path, _lower(args), _lower(kw))
+        return self._raise(self._execute(request))
+
+    def new(self, name: str, *args: Any, **kwargs: Any) -> Object:
+        """An object of the student's class ``name``."""
+        answer = self.ask("call", None, name, *args, **kwargs)
+        if not isinstance(answer, Object):
+            fail(f"{name}(...) should make an object.")
+        return answer
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Call the student's function ``name``."""
+        return self.ask("call", None, name, *args, **kwargs)
+
+    def get(self, name: str) -> Any:
+        """The value of the student's variable ``name``; a handle where it is no plain data."""
+        return self.ask("get", None, name)
+
+    def object(self, name: str) -> Object:
+        """The student's variable ``name``, which must be an object and not plain data."""
+        value = self.get(name)
+        if not isinstance(value, Object):
+            fail(f"`{name}` should be an object, but it is {value!r:.80}.")
+        return value
+
+    def number(self, name: str) -> float:
+        """The student's variable ``name``, which must be a finite number."""
+        return expect_number(self.get(name), what=f"`{name}`")
+
+    def build(self, path: str, *args: Any, **kwargs: Any) -> Object:
+        """An object of a class of torch, torchvision or the kit, where the student's code runs."""
+        answer = self.ask("build", None, path, *args, **kwargs)
+        assert isinstance(answer, Object)
+        return answer
+
+    def pil_image(self, pixels: Tensor) -> Object:
+        """A PIL image from (H, W) or (H, W, 3) bytes, where the student's code runs."""
+        answer = self.ask("pil_image", None, "", pixels)
+        assert isinstance(answer, Object)
+        return answer
+
+    def trained(self, name: str) -> Object:
+        """The trained model ``name``.
+
+        The grader gives the model that was handed in, in a fresh process for each call, so that
+        nothing can pass from one part of a model to another but what the check itself hands on.
+        """
+        answer = self.ask("trained", None, name)
+        assert isinstance(answer, Object)
+        return answer
+
+    def checkpoint(self, name: str) -> dict[str, Tensor]:
+        """The state dict of the trained model ``name``; the grader reads it from the file."""
+        return self.trained(name).state()
+
+    def losses(self, name: str) -> list[float]:
+        """The training losses that the student's own run wrote down, one an epoch. Not believed."""
+        answer = self.ask("losses", None, name)
+        return [float(loss) for loss in answer] if isinstance(answer, list) else []
+
+    def seed(self, seed: int) -> None:
+        """Seed the random numbers where the student's code runs."""
+        self.ask("seed", None, "", seed)
+
+    def _raise(self, value: Any) -> Any:
+        """Turn the handles inside an answer into objects."""
+        if isinstance(value, Ref):
+            return Object(self, value)
+        if isinstance(value, list):
+            return [self._raise(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self._raise(item) for key, item in value.items()}
+        return value
+
+
+def _lower(value: Any) -> Any:
+    """Turn the objects inside arguments into handles."""
+    if isinstance(value, Object):
+        return value.ref
+    if isinstance(value, list | tuple):
+        return type(value)(_lower(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _lower(item) for key, item in value.items()}
+    return value
