@@ -118,7 +118,9 @@ def parse_master(text: str, deliverable: deliverables.Deliverable) -> Master:
 
 
 def _cell(
-    number: int, raw: jupytext.cell_metadata.NotebookNode, deliverable: deliverables.Deliverable,
+    number: int,
+    raw: jupytext.cell_metadata.NotebookNode,
+    deliverable: deliverables.Deliverable,
     points: dict[str, float],
 ) -> Cell:
     """One cell from jupytext's."""
@@ -172,6 +174,9 @@ def _defines(source: str) -> frozenset[str]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
-            names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)
-                      and isinstance(n.ctx, ast.Store)}
+            names |= {
+                n.id
+                for n in ast.walk(node)
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
     return frozenset(names)

@@ -2,8 +2,8 @@
 
 A check is a function of one :class:`~helpers.submission.Submission`. Its docstring says in one
 sentence what is right; it returns None, or a note worth reading, or calls
-:func:`helpers.expect.fail`. Those in ``helpers.checks.<deliverable>`` are seen by students, those in
-``autograder.checks.<deliverable>`` are not.
+:func:`helpers.expect.fail`. Students see those in ``helpers.checks.<deliverable>``, and not those
+in ``autograder.checks.<deliverable>``.
 """
 
 from __future__ import annotations

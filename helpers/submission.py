@@ -118,7 +118,7 @@ class Object:
         Returns:
             (M, ...), float32.
         """
-        outputs = []
+        outputs: list[Tensor] = []
         for batch in inputs.split(batch_size):
             output = expect_tensor(
                 self.submission.ask("apply", self.ref, path, batch), None, what=what

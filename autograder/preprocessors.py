@@ -1,0 +1,264 @@
+"""What nbgrader runs in place of its own: repair the notebook, ask the judge, save the marks.
+
+``nbgrader autograde``, the formgrader's button and ``autograder grade`` all come through here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import bleach
+import nbformat
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+from nbgrader import utils
+from nbgrader.api import Gradebook
+from nbgrader.converters.base import NbGraderException
+from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
+from traitlets import Bool
+
+from autograder.gradebook import missing_marks, read_result, result_path, stamp, submission_path
+from autograder.intake import read_handin
+from autograder.judge import judge, judge_version
+from autograder.master import Master, load_master
+from autograder.matching import OWN, place, untouched
+from autograder.release import released_notebook
+from autograder.results import CheckResult, Judgement
+from helpers.check import Status
+
+_PICTURES = ("image/png", "image/jpeg", "image/gif")
+_MAX_PICTURE = 5_000_000
+_TAGS = frozenset(
+    {"a", "abbr", "b", "blockquote", "br", "code", "dd", "del", "details", "div", "dl", "dt", "em"}
+    | {"h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "kbd", "li", "ol", "p", "pre", "s"}
+    | {"span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul"}
+)
+
+Resources = dict[str, Any]
+
+
+class Repair(NbGraderPreprocessor):  # type: ignore[misc]
+    """Bring a submitted notebook back to the layout that was released.
+
+    Whatever an editor or a student did to it, nbgrader then finds every cell that it knows, once,
+    with its metadata; the student's own cells stay beside them.
+    """
+
+    def preprocess(self, nb: NotebookNode, resources: Resources) -> tuple[NotebookNode, Resources]:
+        """Rebuild the whole notebook."""
+        return rebuild(nb, load_master(resources["nbgrader"]["assignment"])), resources
+
+
+class Judge(NbGraderPreprocessor):  # type: ignore[misc]
+    """Write the judge's verdict into each check cell, in place of executing the notebook.
+
+    A result file that is there and fits is taken; else the judge is asked now, which takes a while.
+    A cell without a mark, because the fault was ours, gets no output at all.
+    """
+
+    retry = Bool(True, help="Whether to judge again where the fault was the grader's.").tag(
+        config=True
+    )
+
+    def preprocess(self, nb: NotebookNode, resources: Resources) -> tuple[NotebookNode, Resources]:
+        """Write all verdicts.
+
+        Raises:
+            ValueError: if a mark is not between 0 and the cell's points.
+        """
+        about = resources["nbgrader"]
+        # This preprocessor belongs to an exporter, which belongs to nbgrader's Autograde.
+        course = Path(self.parent.parent.coursedir.root)
+        judgement = self.judgement(course, about["assignment"], about["student"])
+        for cell in nb.cells:
+            if _is_check(cell):
+                cell.outputs = _verdict(judgement, cell.metadata.nbgrader)
+        nb.metadata["latent_lab"] = stamp(judgement)
+        return nb, resources
+
+    def judgement(self, course: Path, deliverable_id: str, student: str) -> Judgement:
+        """What the judge says of a submission."""
+        folder = submission_path(course, deliverable_id, student)
+        handin = read_handin(folder, load_master(deliverable_id).deliverable)
+        path = result_path(course, deliverable_id, student)
+        result = read_result(path)
+        if (
+            result is not None
+            and result.handin_sha256 == handin.sha256
+            and result.judge_sha256 == judge_version(deliverable_id)
+            and not (self.retry and result.score is None)
+        ):
+            return result
+        result = judge(folder, deliverable_id, student)
+        result.write(path)
+        return result
+
+
+class Save(SaveAutoGrades):  # type: ignore[misc]
+    """Save the marks: without a verdict, a check cell has none (nbgrader would give all points)."""
+
+    def _add_score(self, cell: NotebookNode, resources: Resources) -> None:
+        if not _is_check(cell) or any(o.output_type == "execute_result" for o in cell.outputs):
+            super()._add_score(cell, resources)
+            return
+        about = self.notebook_id, self.assignment_id, self.student_id
+        grade = self.gradebook.find_grade(cell.metadata.nbgrader.grade_id, *about)
+        grade.auto_score = None
+        grade.needs_manual_grade = True
+        self.gradebook.db.commit()
+
+
+class Withhold(NbGraderPreprocessor):  # type: ignore[misc]
+    """Refuse to write feedback while a mark is missing: the page would show it as 0.0."""
+
+    def preprocess(self, nb: NotebookNode, resources: Resources) -> tuple[NotebookNode, Resources]:
+        """Leave the notebook as it is.
+
+        Raises:
+            NbGraderException: if a mark is missing.
+        """
+        about = resources["nbgrader"]
+        with Gradebook(about["db_url"]) as gradebook:
+            submission = gradebook.find_submission_notebook(
+                about["notebook"], about["assignment"], about["student"]
+            )
+            if missing := missing_marks(submission):
+                raise NbGraderException(f"No mark yet for {', '.join(missing)}.")
+        return nb, resources
+
+
+def rebuild(notebook: NotebookNode, master: Master) -> NotebookNode:
+    """The released notebook with a student's answers and own cells put in.
+
+    An answer that was written into a new cell below its question belongs to the question. Of what
+    the student's notebook shows, pictures are kept: whoever marks an answer about a figure wants to
+    see it.
+    """
+    released = released_notebook(master)
+    nodes = dict(zip((cell.name for cell in master.cells), released.cells, strict=True))
+    cells: list[NotebookNode] = []
+    unanswered: NotebookNode | None = None
+    for number, placed in enumerate(place(notebook.cells, master)):
+        if placed.cell is not None:
+            node = nodes[placed.cell.name]
+            answered = placed.source.strip() and not untouched(placed.cell, placed.source)
+            if placed.cell.kind in OWN and answered:
+                node.source = placed.source
+            unanswered = node if placed.cell.kind == "written" and not answered else None
+            cells.append(node)
+        elif unanswered is not None and not placed.is_code:
+            node = unanswered
+            node.source += f"\n\n{placed.source}"
+        else:
+            new = nbformat.v4.new_code_cell if placed.is_code else nbformat.v4.new_markdown_cell
+            node = new(placed.source, id=f"own-{number}")
+            cells.append(node)
+        if node.cell_type == "code":
+            node.outputs = _pictures(placed.submitted)
+        elif attachments := _attachments(placed.submitted):
+            node.attachments = {**node.get("attachments", {}), **attachments}
+    released.cells = cells
+    return released
+
+
+@pass_context
+def safe_markdown(context: Context, source: str) -> str:
+    """Render Markdown with nothing in it that runs or is fetched from elsewhere.
+
+    It stands in for nbconvert's ``markdown2html``, which passes a student's HTML on as it is.
+    """
+    attachments = context.get("cell", {}).get("attachments", {})
+    renderer = IPythonRenderer(escape=False, attachments=attachments, exclude_anchor_links=True)
+    cleaned: str = bleach.clean(
+        MarkdownWithMath(renderer=renderer).render(source),
+        tags=_TAGS,
+        attributes=_is_harmless,
+        protocols=["http", "https", "mailto", "data"],
+    )
+    return cleaned
+
+
+def _is_harmless(tag: str, name: str, value: str) -> bool:
+    """Whether an attribute may stay."""
+    if tag == "img" and name == "src":
+        return value.startswith(tuple(f"data:{kind};base64," for kind in _PICTURES))
+    if tag == "a" and name == "href":
+        return value.lower().startswith(("http://", "https://", "mailto:", "#"))
+    return name in ("alt", "title", "colspan", "rowspan")
+
+
+def _is_check(cell: NotebookNode) -> bool:
+    return bool(utils.is_grade(cell)) and not utils.is_solution(cell)
+
+
+def _verdict(judgement: Judgement, about: NotebookNode) -> list[NotebookNode]:
+    """The output of a check cell: the mark for nbgrader, and a table for people."""
+    points = judgement.points(about.grade_id)
+    if points is None:
+        return []
+    if not (math.isfinite(points) and 0 <= points <= about.points + 1e-9):
+        raise ValueError(
+            f"The check {about.grade_id!r} was judged {points} of {about.points} points. If its "
+            "points were changed since it was released, release it again."
+        )
+    checks = [check for check in judgement.checks if check.cell == about.grade_id]
+    data = {"text/plain": str(min(points, about.points)), "text/html": _table(checks)}
+    return [nbformat.v4.new_output("execute_result", data, execution_count=None)]
+
+
+def _table(checks: Iterable[CheckResult]) -> str:
+    """What the checks of a cell said. Of a hidden check, only whether it passed."""
+    rows, n_hidden = [], 0
+    for check in checks:
+        if check.hidden:
+            n_hidden += 1
+            passed = check.status is Status.PASSED
+            rows.append((f"Hidden check {n_hidden}", "passed" if passed else "failed", "", ""))
+        else:
+            earned = f"{check.earned:g} / {check.points:g}" if check.points else ""
+            rows.append((check.title, check.status.value, earned, check.message))
+    cells = ["".join(f"<td>{html.escape(text)}</td>" for text in row) for row in rows]
+    head = "".join(f"<th>{text}</th>" for text in ("Check", "Result", "Points", ""))
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    return f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _pictures(nodes: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """The pictures among the outputs of submitted cells."""
+    shown = [output.get("data", {}) for node in nodes for output in node.get("outputs", [])]
+    return [
+        nbformat.v4.new_output("display_data", {"image/png": data["image/png"].strip()})
+        for data in shown
+        if _is_picture(data.get("image/png"))
+    ]
+
+
+def _attachments(nodes: Sequence[NotebookNode]) -> dict[str, dict[str, str]]:
+    """The pictures that were pasted into submitted cells."""
+    pasted = [item for node in nodes for item in node.get("attachments", {}).items()]
+    kept = {
+        name: {
+            kind: data for kind, data in bundle.items() if kind in _PICTURES and _is_picture(data)
+        }
+        for name, bundle in pasted
+    }
+    return {name: bundle for name, bundle in kept.items() if bundle}
+
+
+def _is_picture(data: Any) -> bool:
+    """Whether it is base64 and no more: it will stand in a page's source."""
+    if not isinstance(data, str) or len(data) > _MAX_PICTURE:
+        return False
+    try:
+        base64.b64decode("".join(data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True

@@ -1,0 +1,214 @@
+"""What may cross the border between the judge and the sandbox: plain data and tensors.
+
+A message is a frame: two lengths, a JSON header, and the tensors as one safetensors blob. No
+pickle, in either direction. The judge trusts nothing that it reads: sizes are checked before bytes
+are taken in, and whatever is wrong with them ends in one exception, :class:`ProtocolError`.
+
+Both sides import this file; the sandbox has no other file of the grader's but the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from helpers.submission import Ref
+
+_LENGTHS = struct.Struct(">IQ")
+#: The longest JSON header that is read from the sandbox, and the longest safetensors header.
+MAX_HEADER_BYTES = 64 * 2**10
+#: The most tensor data that one answer may carry.
+MAX_BLOB_BYTES = 64 * 2**20
+_DTYPES = frozenset(
+    {torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool}
+    | {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+)
+_MAX_DEPTH = 12
+_MAX_INT = 2**63
+
+
+class ProtocolError(Exception):
+    """The other side broke the rules, or broke off."""
+
+
+class DeadlineError(ProtocolError):
+    """The time for this exchange ran out."""
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What is read at most, in bytes."""
+
+    header: int = MAX_HEADER_BYTES
+    blob: int = MAX_BLOB_BYTES
+
+
+#: The worker reads what the judge sends, which may be a large notebook or a batch of images.
+TRUSTED = Caps(header=64 * 2**20, blob=2**31)
+
+
+def send(sock: socket.socket, message: Any, deadline: float | None = None) -> None:
+    """Send a tree of plain data, tensors and :class:`Ref`.
+
+    Args:
+        deadline: time.monotonic() at which to give up; None waits for ever.
+
+    Raises:
+        DeadlineError: if it took too long.
+        ProtocolError: if the other side is gone.
+        TypeError: if the message holds something else.
+    """
+    tensors: dict[str, Tensor] = {}
+    header = json.dumps(_pack(message, tensors)).encode()
+    blob = save_safetensors(tensors) if tensors else b""
+    try:
+        _wait(sock, deadline)
+        sock.sendall(_LENGTHS.pack(len(header), len(blob)) + header + blob)
+    except TimeoutError as error:
+        raise DeadlineError("The time ran out while sending.") from error
+    except OSError as error:
+        raise ProtocolError("The other side is gone.") from error
+
+
+def receive(sock: socket.socket, deadline: float | None = None, caps: Caps | None = None) -> Any:
+    """The next message; tuples have become lists.
+
+    Raises:
+        DeadlineError: if it took too long.
+        ProtocolError: if anything else about it is wrong.
+    """
+    caps = caps or Caps()
+    try:
+        n_header, n_blob = _LENGTHS.unpack(_read(sock, _LENGTHS.size, deadline))
+        if n_header > caps.header or n_blob > caps.blob:
+            raise ProtocolError("The message is too large.")
+        header = json.loads(_read(sock, n_header, deadline))
+        return _unpack(header, _tensors(_read(sock, n_blob, deadline), caps))
+    except ProtocolError:
+        raise
+    except TimeoutError as error:
+        raise DeadlineError("The time ran out while waiting.") from error
+    except Exception as error:  # json, safetensors and struct raise many kinds
+        raise ProtocolError(f"The message cannot be read ({type(error).__name__}).") from error
+
+
+def expect_silence(sock: socket.socket) -> None:
+    """Nothing may have been sent before it was asked for.
+
+    Raises:
+        ProtocolError: if something was.
+    """
+    sock.setblocking(False)
+    try:
+        early = sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return
+    except OSError as error:
+        raise ProtocolError("The other side is gone.") from error
+    raise ProtocolError("An answer came before the question." if early else "Gone.")
+
+
+def _wait(sock: socket.socket, deadline: float | None) -> None:
+    """Give the socket the time that is left."""
+    if deadline is None:
+        sock.settimeout(None)
+        return
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    sock.settimeout(left)
+
+
+def _read(sock: socket.socket, n_bytes: int, deadline: float | None) -> bytearray:
+    """Exactly ``n_bytes``. The deadline is for all of them, not for each piece."""
+    data = bytearray(n_bytes)
+    view, n_read = memoryview(data), 0
+    while n_read < n_bytes:
+        _wait(sock, deadline)
+        n_new = sock.recv_into(view[n_read:])
+        if n_new == 0:
+            raise ProtocolError("The other side is gone.")
+        n_read += n_new
+    return data
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """A JSON tree; each tensor goes into ``tensors`` and leaves its number."""
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, Ref):
+        return {"ref": [value.number, value.type_name]}
+    if isinstance(value, Tensor):
+        # A copy of its own: safetensors refuses tensors that share memory.
+        name = str(len(tensors))
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name}
+    if isinstance(value, list | tuple):
+        return {"list": [_pack(item, tensors) for item in value]}
+    if isinstance(value, dict):
+        return {"dict": {str(key): _pack(item, tensors) for key, item in value.items()}}
+    raise TypeError(f"A {type(value).__name__} cannot cross the border.")
+
+
+def _unpack(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
+    """The reverse of :func:`_pack`; anything unforeseen raises."""
+    if depth > _MAX_DEPTH:
+        raise ProtocolError("The message is nested too deeply.")
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        if abs(value) >= _MAX_INT:
+            raise ProtocolError("A number is too large.")
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ProtocolError("NaN and infinity have a form of their own.")
+        return value
+    ((kind, content),) = value.items()
+    if kind == "float" and content in ("nan", "inf", "-inf"):
+        return float(content)
+    if kind == "ref":
+        number, type_name = content
+        if type(number) is int and 0 <= number < _MAX_INT and type(type_name) is str:
+            return Ref(number, type_name[:200])
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "list" and type(content) is list:
+        return [_unpack(item, tensors, depth + 1) for item in content]
+    if kind == "dict" and type(content) is dict:
+        return {key: _unpack(item, tensors, depth + 1) for key, item in content.items()}
+    raise ProtocolError(f"The message holds a {kind!r:.20} that is not allowed.")
+
+
+def _tensors(blob: bytearray, caps: Caps) -> dict[str, Tensor]:
+    """The tensors of a blob, their dtypes checked."""
+    if not blob:
+        return {}
+    check_safetensors_header(blob, caps.header)
+    tensors = load_safetensors(bytes(blob))
+    for tensor in tensors.values():
+        if tensor.dtype not in _DTYPES:
+            raise ProtocolError(f"Tensors of dtype {tensor.dtype} are not allowed.")
+    return tensors
+
+
+def check_safetensors_header(data: bytes | bytearray, max_bytes: int = MAX_HEADER_BYTES) -> None:
+    """Refuse a safetensors header that is too long: a million empty tensors cost gigabytes.
+
+    Raises:
+        ProtocolError: if it is.
+    """
+    if len(data) < 8 or int.from_bytes(data[:8], "little") > max_bytes:
+        raise ProtocolError("The header of the tensors is damaged or too long.")

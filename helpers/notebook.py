@@ -1,0 +1,208 @@
+"""What a notebook calls: ``check`` after each task, and ``handin`` at the end."""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+import os
+import random
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from helpers import deliverables
+from helpers.check import Check, Result, Status, load_checks, run
+from helpers.engine import Engine
+from helpers.submission import Submission
+
+_MARKS = {
+    Status.PASSED: ("✔", "#1a7f37"),
+    Status.FAILED: ("✘", "#cf222e"),
+    Status.ERROR: ("✘", "#cf222e"),
+    Status.UNATTEMPTED: ("○", "#6e7781"),
+}
+_STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+
+
+class Report:
+    """Results of checks, as a table in a notebook and as text elsewhere."""
+
+    def __init__(self, results: Sequence[Result], footer: str = "") -> None:
+        self.results = list(results)
+        self.footer = footer
+
+    @property
+    def earned(self) -> float:
+        """Points earned."""
+        return sum(result.earned for result in self.results)
+
+    @property
+    def points(self) -> float:
+        """Points that could be earned."""
+        return sum(result.check.points for result in self.results)
+
+    def __repr__(self) -> str:
+        lines = []
+        for result in self.results:
+            mark, _ = _MARKS.get(result.status, ("✘", ""))
+            lines.append(f"{mark} {result.check.title}  [{_points(result)}]")
+            if result.message:
+                lines.append(f"    {result.message}")
+        lines.append(f"{self.earned:g} of {self.points:g} points. {self.footer}".strip())
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(_row(result) for result in self.results)
+        return (
+            f'<table style="font-size:100%; border-collapse:collapse">{rows}</table>'
+            f'<p style="margin:.5em 0"><b>{self.earned:g} of {self.points:g} points.</b> '
+            f"{html.escape(self.footer)}</p>"
+        )
+
+
+def check(name: str) -> Report | None:
+    """Run the checks of one cell, such as ``check("d1_autoencoder.architecture")``.
+
+    Your variables and the state of the random numbers stay as they are.
+    """
+    deliverable, _, cell = name.partition(".")
+    if "LATENT_LAB_WORKER" in os.environ:  # the grader runs the checks itself
+        return None
+    checks = [c for c in load_checks(deliverable) if c.cell == cell]
+    if not checks:
+        raise KeyError(f"There are no checks called {name!r}.")
+    footer = ""
+    results = _run_all(checks)
+    if all(result.status is Status.PASSED for result in results):
+        footer = "All of these pass; the grader runs some more."
+    return Report(results, footer)
+
+
+def handin(deliverable_id: str, student: str, notebook: str | None = None) -> Report | None:
+    """Re-run every check, show the score so far and build the zip to hand in.
+
+    Args:
+        deliverable_id: such as ``d1_autoencoder``.
+        student: your id, as your course knows you.
+        notebook: the notebook's file, where it is not ``<deliverable_id>.ipynb`` in this folder.
+
+    Returns:
+        The table of results; the zip is ``<deliverable_id>-<student>.zip`` in this folder.
+    """
+    if "LATENT_LAB_WORKER" in os.environ:
+        return None
+    if not _STUDENT.fullmatch(student) or student == "your-id":
+        print('Write your own id in place of "your-id" (letters, digits and . _ @ + - only).')
+        return None
+    deliverable = deliverables.get(deliverable_id)
+    results = _run_all(load_checks(deliverable.id))
+    footer = "Written answers and the grader's own checks come on top."
+    return Report(results, f"{footer} {_build_zip(deliverable, student, notebook)}")
+
+
+def _run_all(checks: Iterable[Check]) -> list[Result]:
+    """Run checks on the notebook of this kernel."""
+    # The names of the notebook are those of IPython's user; outside IPython, of __main__.
+    import __main__
+
+    with _same_randomness():
+        # One engine a check: what a check made is dropped with it.
+        return [run(c, Submission(Engine(vars(__main__)).execute)) for c in checks]
+
+
+@contextmanager
+def _same_randomness() -> Iterator[None]:
+    """Leave the state of every random number generator as it was."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def _build_zip(deliverable: deliverables.Deliverable, student: str, notebook: str | None) -> str:
+    """Build the zip; a sentence about it."""
+    content = _notebook_content(notebook or f"{deliverable.id}.ipynb")
+    if content is None:
+        return (
+            f"No zip was made: there is no {notebook or deliverable.id + '.ipynb'} in "
+            f"{Path.cwd()}. Name your notebook's file: handin(..., notebook='my_file.ipynb')."
+        )
+    folder = Path("checkpoints")
+    names = [
+        f"{name}{end}" for name in deliverable.checkpoints for end in (".safetensors", ".json")
+    ]
+    files = [folder / name for name in names if (folder / name).is_file()]
+    path = Path(f"{deliverable.id}-{student}.zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{deliverable.id}.ipynb", content)
+        for file in files:
+            archive.write(file, file.as_posix())
+    size = path.stat().st_size
+    if size > deliverables.MAX_HANDIN_BYTES:
+        return f"{path} is too large to hand in ({size / 2**20:.0f} MB)."
+    warnings = ""
+    if len(files) < len(names):
+        warnings += " It holds no trained model yet: run the training cell first."
+    if _unsaved(content):
+        warnings += " Your notebook has changes that are not saved: save it and run this again."
+    return f"Hand in {path} ({size / 2**20:.1f} MB).{warnings}"
+
+
+def _notebook_content(name: str) -> str | None:
+    """The notebook's JSON: from its file, or on Colab, where there is none, from the browser."""
+    if Path(name).is_file():
+        return Path(name).read_text(encoding="utf-8")
+    try:
+        from google.colab import _message  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return None
+    answer = _message.blocking_request("get_ipynb", timeout_sec=60)
+    return json.dumps(answer["ipynb"]) if answer else None
+
+
+def _unsaved(content: str) -> bool:
+    """Whether the last cells that ran look different in the saved notebook."""
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    ran: list[str] = shell.user_ns.get("In", [])[-20:] if shell is not None else []
+    try:
+        cells = json.loads(content)["cells"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    saved = {_normal("".join(cell.get("source", ""))) for cell in cells}
+    # A cell that was run, changed and run again counts in its last form only: match by marker.
+    last = {source.partition("\n")[0]: source for source in ran if source.startswith("# Your code")}
+    return any(_normal(source) not in saved for source in last.values())
+
+
+def _normal(source: str) -> str:
+    """A cell's code without its layout; the text itself where it does not parse."""
+    try:
+        return ast.dump(ast.parse(source))
+    except SyntaxError:
+        return source.strip()
+
+
+def _points(result: Result) -> str:
+    return f"{result.earned:g}/{result.check.points:g}" if result.check.points else "advice"
+
+
+def _row(result: Result) -> str:
+    mark, colour = _MARKS.get(result.status, ("✘", "#cf222e"))
+    status = "" if result.status is Status.PASSED else f"<b>{result.status.value}.</b> "
+    message = f"<br>{status}{html.escape(result.message)}" if result.message or status else ""
+    return (
+        f'<tr style="vertical-align:top"><td style="color:{colour}; font-size:120%">{mark}</td>'
+        f'<td style="text-align:left">{html.escape(result.check.title)}{message}</td>'
+        f'<td style="white-space:nowrap">{_points(result)}</td></tr>'
+    )
