@@ -26,7 +26,7 @@ from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from autograder.intake import HandIn, IntakeError, read_handin
-from autograder.intake import _wanted as wanted_files
+from autograder.intake import wanted_files
 from autograder.judge import judge
 from autograder.results import Judgement, Outcome
 from helpers import deliverables

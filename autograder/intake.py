@@ -61,7 +61,7 @@ def read_handin(path: Path, deliverable: Deliverable) -> HandIn:
     Raises:
         IntakeError: if there is no notebook in it that can be read, or it is too large.
     """
-    files = _wanted(path, deliverable)
+    files = wanted_files(path, deliverable)
     notebook = files.pop("notebook", None)
     if notebook is None:
         raise IntakeError(f"There is no notebook in {path.name}.")
@@ -103,7 +103,7 @@ def read_losses(data: bytes) -> list[float]:
         return []
 
 
-def _wanted(path: Path, deliverable: Deliverable) -> dict[str, bytes]:
+def wanted_files(path: Path, deliverable: Deliverable) -> dict[str, bytes]:
     """The files that count, by what they are: "notebook", "<name>.safetensors", "<name>.json"."""
     limits = {".ipynb": MAX_NOTEBOOK_BYTES, ".safetensors": MAX_HANDIN_BYTES}
     wanted: dict[str, bytes] = {}

@@ -19,8 +19,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -30,6 +29,8 @@ _AUTOGRADER = Path(__file__).resolve().parent
 _HELPERS = _AUTOGRADER.parent / "helpers"
 #: All that the sandbox sees of this package.
 _VISIBLE = ("__init__.py", "worker.py", "protocol.py")
+#: Where the programs that set up level 2 are, on the outside.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Set to 1 to see what a sandboxed process prints.
 _DEBUG = "LATENT_LAB_DEBUG"
 
@@ -144,8 +145,8 @@ def start(
     ours, theirs = socket.socketpair()
     limits = limits or Limits()
     if level >= 2:
-        command, environment = _bubblewrap(limits, code, theirs.fileno(), standin), {"PATH": _path()}
-        cwd = "/"
+        command = _bubblewrap(limits, code, theirs.fileno(), standin)
+        environment, cwd = {"PATH": _PATH}, "/"
     else:
         command, environment = _plain(limits, code, theirs.fileno(), standin)
         cwd = tempfile.gettempdir()
@@ -185,8 +186,8 @@ def describe(level: int) -> str:
     if level >= 2:
         return "level 2: bubblewrap, no network, read-only files, limited memory and processes"
     return (
-        f"level {level}: NO SANDBOX (bubblewrap is missing or does not work here). Student code can "
-        "read and change your files; use this for practice scores, never for marks"
+        f"level {level}: NO SANDBOX (bubblewrap is missing or does not work here). Student code "
+        "can read and change your files: for practice scores, never for marks"
     )
 
 
@@ -333,10 +334,5 @@ def _stage_folder() -> Path:
     return folder
 
 
-def _path() -> str:
-    """Where the launching programs are, on the outside."""
-    return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def _flatten(groups: Sequence[tuple[str, ...]] | object) -> list[str]:
-    return [item for group in groups for item in group]  # type: ignore[attr-defined]
+def _flatten(groups: Iterable[tuple[str, ...]]) -> list[str]:
+    return [item for group in groups for item in group]

@@ -77,21 +77,21 @@ class Engine:
                 each.training = training
 
     def _op_gradients(self, request: Request, inputs: Tensor, weights: Tensor) -> Any:
-        """Gradients of sum(weights * output) with respect to the target's parameters."""
+        """Gradients of sum(weights * output) for the parameters of the module at the path."""
         model = self._module(request)
-        output = self._find(request)(*_to_device(model, (inputs,)))
+        output = model(*_to_device(model, (inputs,)))
         names, parameters = zip(*model.named_parameters(), strict=True)
         loss = (output * weights.to(output.device)).sum()
         grads = torch.autograd.grad(loss, parameters, allow_unused=True)
         return dict(zip(names, grads, strict=True))
 
     def _op_parameters(self, request: Request) -> Any:
-        """The target's trainable parameters by name."""
+        """The trainable parameters of the module at the path, by name."""
         named = self._module(request).named_parameters()
         return {name: value for name, value in named if value.requires_grad}
 
     def _op_state(self, request: Request) -> Any:
-        """The target's state dict."""
+        """The state dict of the module at the path."""
         return dict(self._module(request).state_dict())
 
     def _op_load(self, request: Request, state: dict[str, Tensor]) -> None:
@@ -99,14 +99,23 @@ class Engine:
         self._module(request).load_state_dict(state)
 
     def _op_layers(self, request: Request) -> Any:
-        """The modules at the path: path, class name, whether it holds others."""
-        module = self._find(request)
-        if not isinstance(module, nn.Module):
-            return None
+        """The modules at the path, outermost first: the fields of :class:`Layer` of each."""
         return [
-            [path, type(layer).__name__, any(True for _ in layer.children())]
-            for path, layer in module.named_modules()
+            [
+                path,
+                type(layer).__name__,
+                any(True for _ in layer.children()),
+                type(layer).__module__.startswith("torch."),
+                sum(p.numel() for p in layer.parameters(recurse=False)),
+            ]
+            for path, layer in self._module(request).named_modules()
         ]
+
+    def _op_holds(self, request: Request, model: nn.Module) -> int:
+        """How many of the model's parameters an optimiser updates."""
+        groups = self._find(request).param_groups
+        held = {id(parameter) for group in groups for parameter in group["params"]}
+        return sum(id(parameter) in held for parameter in model.parameters())
 
     def _op_build(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """An object of a class of torch, torchvision or the kit."""
@@ -168,10 +177,10 @@ class Engine:
         return found
 
     def _module(self, request: Request) -> nn.Module:
-        assert request.target is not None
-        found = self._objects[request.target.number]
+        found = self._find(request)
         if not isinstance(found, nn.Module):
-            raise StudentError("error", f"{type(found).__name__} should be a torch nn.Module.")
+            name = f"`{request.path}`" if request.path else type(found).__name__
+            raise StudentError("error", f"{name} should be a torch nn.Module.")
         return found
 
     # What crosses.

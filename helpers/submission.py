@@ -72,6 +72,10 @@ class Layer:
     type_name: str
     #: Whether it holds other modules.
     container: bool
+    #: Whether its class is torch's own.
+    of_torch: bool
+    #: Parameters of its own, not counting those of modules inside it.
+    n_parameters: int
 
 
 class Object:
@@ -134,36 +138,45 @@ class Object:
         """d(sum(weights * output)) / d(parameter) for every parameter; None where it has no part.
 
         Args:
-            path: what is called with ``inputs``; "" is the object itself.
+            path: the module that is called with ``inputs``; "" is the object itself.
             inputs: the argument of the call.
             weights: of the output's shape.
         """
         answer = self.submission.ask("gradients", self.ref, path, inputs, weights)
         return answer if isinstance(answer, dict) else {}
 
-    def parameters(self) -> dict[str, Tensor]:
-        """Its trainable parameters by name."""
-        return self._tensors("parameters")
+    def parameters(self, path: str = "") -> dict[str, Tensor]:
+        """Its trainable parameters (or those of the module at ``path``) by name."""
+        return self._tensors("parameters", path)
 
-    def state(self) -> dict[str, Tensor]:
-        """Its state dict: parameters and buffers by name."""
-        return self._tensors("state")
+    def state(self, path: str = "") -> dict[str, Tensor]:
+        """Its state dict (or that of the module at ``path``): parameters and buffers by name."""
+        return self._tensors("state", path)
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def load(self, state: dict[str, Tensor], path: str = "") -> None:
         """Load a state dict, which must fit exactly."""
-        self.submission.ask("load", self.ref, "", state)
+        self.submission.ask("load", self.ref, path, state)
 
     def layers(self, path: str = "") -> list[Layer]:
         """The modules inside it (or inside what lies at ``path``), outermost first."""
         answer = self.submission.ask("layers", self.ref, path)
-        if not isinstance(answer, list):
-            fail(f"{path or self.type_name} should be a torch module.")
-        return [Layer(str(p), str(t), bool(c)) for p, t, c in answer]
+        try:
+            return [Layer(str(p), str(t), bool(c), bool(o), int(n)) for p, t, c, o, n in answer]
+        except (TypeError, ValueError):
+            fail(f"{path or self.type_name} cannot be looked into.")
 
-    def _tensors(self, op: str) -> dict[str, Tensor]:
-        answer = self.submission.ask(op, self.ref)
+    def get(self, path: str) -> Any:
+        """The value of an attribute."""
+        return self.submission.ask("get", self.ref, path)
+
+    def holds(self, model: Object) -> int:
+        """For an optimiser: how many of the model's parameters it updates."""
+        return int(expect_number(self.submission.ask("holds", self.ref, "", model), what="holds"))
+
+    def _tensors(self, op: str, path: str) -> dict[str, Tensor]:
+        answer = self.submission.ask(op, self.ref, path)
         if not isinstance(answer, dict):
-            fail(f"{self.type_name} should be a torch module with {op}.")
+            fail(f"{path or self.type_name} should be a torch module with {op}.")
         return {str(name): value for name, value in answer.items() if isinstance(value, Tensor)}
 
 

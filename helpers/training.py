@@ -43,6 +43,8 @@ __all__ = ["Batches", "History", "models", "pick_device", "set_seed", "train_or_
 #: Every model that was handed to :func:`train_or_restore`, by name: this is where the autograder
 #: finds the models of a notebook.
 models: dict[str, nn.Module] = {}
+#: The history of each of them, once it was trained or restored.
+histories: dict[str, History] = {}
 
 
 def set_seed(seed: int) -> None:
@@ -223,8 +225,10 @@ def train_or_restore(
         else:
             if restored is not None:
                 print(describe_restored(restored, checkpoint, n_epochs))
+                histories[name] = restored
                 return restored
-    return train(checkpoint, model, train_epoch, loader, n_epochs)
+    histories[name] = train(checkpoint, model, train_epoch, loader, n_epochs)
+    return histories[name]
 
 
 def train(

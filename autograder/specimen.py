@@ -1,0 +1,70 @@
+"""Submissions made from the master: for the demonstration, the tests of the rubric and benchmarks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from autograder.master import Master
+from autograder.release import released_notebook
+
+#: What a student's solution is called in a specimen: where the released cell has its marker.
+_MARKS = ("### BEGIN SOLUTION", "### END SOLUTION")
+
+
+def solved(master: Master, changes: Mapping[str, str] | None = None) -> NotebookNode:
+    """The released notebook with the master's solutions filled in.
+
+    Args:
+        changes: another text for some of the solution cells, by name.
+    """
+    changes = changes or {}
+    notebook = released_notebook(master)
+    for node in notebook.cells:
+        name = node.metadata.get("nbgrader", {}).get("grade_id")
+        cell = next((cell for cell in master.cells if cell.name == name), None)
+        if cell is not None and cell.kind in ("solution", "written"):
+            text = changes.get(name, cell.source)
+            node.source = "\n".join(
+                line for line in text.splitlines() if line.strip() not in _MARKS
+            )
+    return notebook
+
+
+def write(notebook: NotebookNode, folder: Path, name: str) -> Path:
+    """Save a notebook as ``<folder>/<name>.ipynb``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def execute(path: Path, kinds: tuple[str, ...], master: Master, timeout: int = 1800) -> None:
+    """Run a notebook's cells of some kinds in a real kernel, in its folder, as a student would.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: if a cell raises.
+    """
+    wanted = {cell.name for cell in master.cells if cell.kind in kinds}
+    notebook = nbformat.read(path, as_version=4)
+    everything, notebook.cells = notebook.cells, []
+    for node in everything:
+        if node.metadata.get("nbgrader", {}).get("grade_id") in wanted:
+            notebook.cells.append(node)
+    client = NotebookClient(
+        notebook, timeout=timeout, resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute()
+    notebook.cells = everything
+    nbformat.write(notebook, path)
+
+
+def reported_loss(folder: Path, name: str) -> float:
+    """The last loss in a training's history."""
+    losses = json.loads((folder / "checkpoints" / f"{name}.json").read_text())["losses"]
+    return float(losses[-1])
