@@ -25,8 +25,8 @@ from nbgrader.plugins import ExportPlugin
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
-from autograder.intake import HandIn, IntakeError, read_handin
-from autograder.intake import wanted_files
+from autograder.grading import current_result, read_result, result_path, submission_path, submitted
+from autograder.intake import HandIn, IntakeError, read_handin, wanted_files
 from autograder.judge import judge
 from autograder.results import Judgement, Outcome
 from helpers import deliverables
@@ -88,24 +88,6 @@ def quietly() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def result_path(course: Path, deliverable_id: str, student: str) -> Path:
-    """Where the judge's word about one submission lies."""
-    return course / "results" / deliverable_id / f"{student}.json"
-
-
-def submission_path(course: Path, deliverable_id: str, student: str) -> Path:
-    """Where one submission lies."""
-    return course / "submitted" / student / deliverable_id
-
-
-def read_result(path: Path) -> Judgement | None:
-    """A result file; None if there is none, or it cannot be read."""
-    try:
-        return Judgement.model_validate_json(path.read_bytes())
-    except (OSError, ValueError):
-        return None
 
 
 def missing_marks(submission: SubmittedNotebook) -> list[str]:
@@ -177,7 +159,7 @@ def record(course: Path, deliverable_id: str, students: Iterable[str] | None = N
     report = Report()
     with api.gradebook as gradebook:
         known = _submissions(gradebook, deliverable.id)
-    for student in sorted(_submitted(course, deliverable.id) if students is None else students):
+    for student in sorted(submitted(course, deliverable.id) if students is None else students):
         if student in known and _is_recorded(course, deliverable, student):
             report.unchanged.append(student)
             continue
@@ -236,7 +218,7 @@ def export(course: Path, path: Path) -> Path:
     return path
 
 
-class StatusExporter(ExportPlugin):  # type: ignore[misc]
+class StatusExporter(ExportPlugin):
     """CSV with one row a student and deliverable, which tells a mark of zero from no mark.
 
     Also ``nbgrader export --exporter autograder.gradebook.StatusExporter``.
@@ -344,11 +326,6 @@ def _for_nbgrader(data: bytes, handin: HandIn) -> bytes:
     return data
 
 
-def _submitted(course: Path, name: str) -> list[str]:
-    """Who handed a deliverable in."""
-    return [path.parts[-3] for path in course.glob(f"submitted/[!.]*/{name}/{name}.ipynb")]
-
-
 def _submissions(gradebook: Gradebook, name: str) -> dict[str, SubmittedNotebook]:
     """What the database has of a deliverable, by student."""
     try:
@@ -364,17 +341,12 @@ def _marked_notebook(course: Path, name: str, student: str) -> Path:
 
 def _is_recorded(course: Path, deliverable: Deliverable, student: str) -> bool:
     """Whether nbgrader has the present result of the present submission."""
-    result = read_result(result_path(course, deliverable.id, student))
+    result = current_result(course, deliverable.id, student)
     try:
         marked = nbformat.read(_marked_notebook(course, deliverable.id, student), as_version=4)
-        handin = read_handin(submission_path(course, deliverable.id, student), deliverable)
-    except (OSError, IntakeError):
+    except OSError:
         return False
-    return (
-        result is not None
-        and result.handin_sha256 == handin.sha256
-        and marked.metadata.get("latent_lab") == stamp(result)
-    )
+    return result is not None and marked.metadata.get("latent_lab") == stamp(result)
 
 
 def _is_missing(grade: Any) -> bool:

@@ -100,7 +100,7 @@ def _run_checks(
 ) -> list[CheckResult]:
     """Run every check; what is not the student's doing is infrastructure."""
     start = partial(sandbox.start, standin=standin_folder(), level=level)
-    n_processes = 3 if handin.checkpoints else 1
+    n_processes = 2 if handin.checkpoints else 1
     results = []
     try:
         with Session(placed, start, patience, n_processes) as session:

@@ -46,7 +46,7 @@ def place(submitted: Sequence[NotebookNode], master: Master) -> list[Placed]:
     extras: dict[str, list[NotebookNode]] = {"": [], **{cell.name: [] for cell in master.cells}}
     anchor = ""
     for node in submitted:
-        cell = _identify(node, master)
+        cell = identify(node, master)
         if cell is not None:
             anchor = cell.name
             found[anchor].append(node)
@@ -83,7 +83,7 @@ def foreign_imports(sources: Iterable[str], allowed: frozenset[str]) -> list[str
     return sorted(imported - allowed)
 
 
-def _identify(node: NotebookNode, master: Master) -> Cell | None:
+def identify(node: NotebookNode, master: Master) -> Cell | None:
     """The master's cell that a submitted one is, or None."""
     known = {cell.name: cell for cell in master.cells}
     is_code = node.cell_type == "code"

@@ -25,9 +25,8 @@ from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
 from traitlets import Bool
 
-from autograder.gradebook import missing_marks, read_result, result_path, stamp, submission_path
-from autograder.intake import read_handin
-from autograder.judge import judge, judge_version
+from autograder.gradebook import missing_marks, stamp
+from autograder.grading import judge_student
 from autograder.master import Master, load_master
 from autograder.matching import OWN, place, untouched
 from autograder.release import released_notebook
@@ -45,7 +44,7 @@ _TAGS = frozenset(
 Resources = dict[str, Any]
 
 
-class Repair(NbGraderPreprocessor):  # type: ignore[misc]
+class Repair(NbGraderPreprocessor):
     """Bring a submitted notebook back to the layout that was released.
 
     Whatever an editor or a student did to it, nbgrader then finds every cell that it knows, once,
@@ -57,7 +56,7 @@ class Repair(NbGraderPreprocessor):  # type: ignore[misc]
         return rebuild(nb, load_master(resources["nbgrader"]["assignment"])), resources
 
 
-class Judge(NbGraderPreprocessor):  # type: ignore[misc]
+class Judge(NbGraderPreprocessor):
     """Write the judge's verdict into each check cell, in place of executing the notebook.
 
     A result file that is there and fits is taken; else the judge is asked now, which takes a while.
@@ -77,32 +76,15 @@ class Judge(NbGraderPreprocessor):  # type: ignore[misc]
         about = resources["nbgrader"]
         # This preprocessor belongs to an exporter, which belongs to nbgrader's Autograde.
         course = Path(self.parent.parent.coursedir.root)
-        judgement = self.judgement(course, about["assignment"], about["student"])
+        judgement = judge_student(course, about["assignment"], about["student"], retry=self.retry)
         for cell in nb.cells:
             if _is_check(cell):
                 cell.outputs = _verdict(judgement, cell.metadata.nbgrader)
         nb.metadata["latent_lab"] = stamp(judgement)
         return nb, resources
 
-    def judgement(self, course: Path, deliverable_id: str, student: str) -> Judgement:
-        """What the judge says of a submission."""
-        folder = submission_path(course, deliverable_id, student)
-        handin = read_handin(folder, load_master(deliverable_id).deliverable)
-        path = result_path(course, deliverable_id, student)
-        result = read_result(path)
-        if (
-            result is not None
-            and result.handin_sha256 == handin.sha256
-            and result.judge_sha256 == judge_version(deliverable_id)
-            and not (self.retry and result.score is None)
-        ):
-            return result
-        result = judge(folder, deliverable_id, student)
-        result.write(path)
-        return result
 
-
-class Save(SaveAutoGrades):  # type: ignore[misc]
+class Save(SaveAutoGrades):
     """Save the marks: without a verdict, a check cell has none (nbgrader would give all points)."""
 
     def _add_score(self, cell: NotebookNode, resources: Resources) -> None:
@@ -116,7 +98,7 @@ class Save(SaveAutoGrades):  # type: ignore[misc]
         self.gradebook.db.commit()
 
 
-class Withhold(NbGraderPreprocessor):  # type: ignore[misc]
+class Withhold(NbGraderPreprocessor):
     """Refuse to write feedback while a mark is missing: the page would show it as 0.0."""
 
     def preprocess(self, nb: NotebookNode, resources: Resources) -> tuple[NotebookNode, Resources]:

@@ -116,6 +116,7 @@ class Session:
         self._spare = [Worker(start) for _ in range(n_spare)]
         self._open: list[Worker] = []
         self._main: Worker | None = None
+        self._main_is_taken = False
 
     def __enter__(self) -> Session:
         return self
@@ -131,9 +132,23 @@ class Session:
 
     def execute(self, request: Request) -> Any:
         """Answer a request in the main process; see :class:`helpers.engine.Engine`."""
+        return self.ask(self._main_worker(), request)
+
+    def apart(self) -> Worker:
+        """A process for (a part of) a trained model, another one each time.
+
+        The first may be the main process: what it has seen so far are the checks' own questions.
+        Starting a process is most of the time that judging takes.
+        """
+        if self._main_is_taken:
+            return self._load()
+        self._main_is_taken = True
+        return self._main_worker()
+
+    def _main_worker(self) -> Worker:
         if self._main is None or not self._main.alive:
-            self._main = self.load()
-        return self.ask(self._main, request)
+            self._main = self._load()
+        return self._main
 
     def forget(self) -> None:
         """Between two checks: drop what the last one left behind, other processes included."""
@@ -158,7 +173,7 @@ class Session:
         }
         return worker.ask(message, self._deadline())
 
-    def load(self) -> Worker:
+    def _load(self) -> Worker:
         """A process that has run the notebook's cells.
 
         A cell that kills it is left out the next time.
@@ -222,9 +237,9 @@ class RemoteSubmission(Submission):
         self._handin = handin
 
     def trained(self, name: str) -> Object:
-        """The model that was handed in, in a fresh process that has seen nothing else."""
+        """The model that was handed in, in another process at each call."""
         state = self.checkpoint(name)
-        worker = self._session.load()
+        worker = self._session.apart()
         apart = Submission(lambda request: self._session.ask(worker, request))
         if name in self._session.failures:
             raise self._session.failures[name]

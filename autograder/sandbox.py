@@ -55,7 +55,8 @@ class Limits:
     files: int = 256
 
 
-#: Runs first inside, before any code that is not ours: limits, then the search path.
+#: Runs first inside, before any code that is not ours: limits, then the search path. Python is
+#: started without its site module (-S), which would add the packages of another installation.
 _BOOTSTRAP = """
 import json, resource, sys
 limits, fd, path = json.loads(sys.argv[1])
@@ -266,7 +267,7 @@ def _bubblewrap(limits: Limits, code: str, fd: int, standin: Path | None) -> lis
         *("--remount-ro", "/"),
         *_flatten(("--setenv", key, value) for key, value in _environment("/opt/data").items()),
         *("--setenv", "LD_LIBRARY_PATH", "/opt/python/lib"),
-        *("--", inside, "-I", "-c", _BOOTSTRAP + code),
+        *("--", inside, "-I", "-S", "-c", _BOOTSTRAP + code),
         _arguments(limits, fd, ["/opt/kit", "/opt/site"], own_uid=True),
     ]
 
@@ -278,7 +279,7 @@ def _plain(
     path = [str(_AUTOGRADER.parent), sysconfig.get_paths()["purelib"]]
     arguments = _arguments(limits, fd, path, own_uid=False)
     environment = _environment(str(standin or "/nonexistent"))
-    return [sys.executable, "-I", "-c", _BOOTSTRAP + code, arguments], environment
+    return [sys.executable, "-I", "-S", "-c", _BOOTSTRAP + code, arguments], environment
 
 
 def _arguments(limits: Limits, fd: int, path: list[str], *, own_uid: bool) -> str:
@@ -330,7 +331,7 @@ def _stage_folder() -> Path:
     """An empty folder, on which each start mounts what it needs in a namespace of its own."""
     folder = Path(tempfile.mkdtemp(prefix="latent-lab-stage-", dir="/tmp"))
     folder.chmod(0o755)
-    atexit.register(lambda: folder.is_dir() and folder.rmdir())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 

@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from autograder.master import Master
+from autograder.matching import OWN, identify
 from autograder.release import released_notebook
 
 #: What a student's solution is called in a specimen: where the released cell has its marker.
@@ -26,10 +27,9 @@ def solved(master: Master, changes: Mapping[str, str] | None = None) -> Notebook
     changes = changes or {}
     notebook = released_notebook(master)
     for node in notebook.cells:
-        name = node.metadata.get("nbgrader", {}).get("grade_id")
-        cell = next((cell for cell in master.cells if cell.name == name), None)
-        if cell is not None and cell.kind in ("solution", "written"):
-            text = changes.get(name, cell.source)
+        cell = identify(node, master)
+        if cell is not None and cell.kind in OWN:
+            text = changes.get(cell.name, cell.source)
             node.source = "\n".join(
                 line for line in text.splitlines() if line.strip() not in _MARKS
             )
@@ -50,12 +50,10 @@ def execute(path: Path, kinds: tuple[str, ...], master: Master, timeout: int = 1
     Raises:
         nbclient.exceptions.CellExecutionError: if a cell raises.
     """
-    wanted = {cell.name for cell in master.cells if cell.kind in kinds}
     notebook = nbformat.read(path, as_version=4)
-    everything, notebook.cells = notebook.cells, []
-    for node in everything:
-        if node.metadata.get("nbgrader", {}).get("grade_id") in wanted:
-            notebook.cells.append(node)
+    everything = notebook.cells
+    known = [(node, identify(node, master)) for node in everything]
+    notebook.cells = [node for node, cell in known if cell is not None and cell.kind in kinds]
     client = NotebookClient(
         notebook, timeout=timeout, resources={"metadata": {"path": str(path.parent)}}
     )

@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets import MNIST as TorchvisionMNIST
-from torchvision.datasets import VisionDataset
+from torch.utils.data import Dataset
 
 #: The copy that comes with this kit.
 EMBEDDED = Path(__file__).parent / "datasets"
@@ -44,7 +43,7 @@ class DataError(Exception):
     """A data set is missing or damaged; one sentence says what to do."""
 
 
-class MNIST(VisionDataset):
+class MNIST(Dataset[tuple[Any, Any]]):
     """Handwritten digits: 60,000 for training, 10,000 for testing, 28 x 28 grey values.
 
     Works like :class:`torchvision.datasets.MNIST`, and looks for its files in this order: ``root``,
@@ -65,8 +64,6 @@ class MNIST(VisionDataset):
         DataError: if ``root`` or ``LATENT_LAB_DATA`` holds no sound files, or none can be found.
     """
 
-    classes = TorchvisionMNIST.classes
-
     def __init__(
         self,
         root: str | Path | None = None,
@@ -75,8 +72,10 @@ class MNIST(VisionDataset):
         target_transform: Callable[[Any], Any] | None = None,
     ) -> None:
         folder = _find_folder(root)
-        super().__init__(str(folder), transform=transform, target_transform=target_transform)
+        self.root = str(folder)
         self.train = train
+        self.transform = transform
+        self.target_transform = target_transform
         self.data, self.targets = _read_split(folder, train)
 
     def __len__(self) -> int:
@@ -92,9 +91,9 @@ class MNIST(VisionDataset):
             label = self.target_transform(label)
         return image, label
 
-    def extra_repr(self) -> str:
-        """The split, for ``print``."""
-        return f"Split: {'Train' if self.train else 'Test'}"
+    def __repr__(self) -> str:
+        split = "training" if self.train else "test"
+        return f"MNIST: {len(self):,} {split} images from {self.root}"
 
 
 def mnist_tensors(train: bool = True) -> tuple[Tensor, Tensor]:
@@ -212,8 +211,11 @@ def _read_idx(folder: Path, name: str, magic: int) -> Tensor:
 
 def _download() -> Path:
     """Fetch the files through torchvision."""
+    # Imported here: nothing else needs it, and it takes longer to import than torch.
+    from torchvision import datasets
+
     try:
-        TorchvisionMNIST("data", download=True)
+        datasets.MNIST("data", download=True)
     except Exception as error:  # urllib, sockets, disk: many kinds
         raise DataError(
             "MNIST was not found and could not be downloaded: "

@@ -236,7 +236,7 @@ class Submission:
     def trained(self, name: str) -> Object:
         """The trained model ``name``.
 
-        The grader gives the model that was handed in, in a fresh process for each call, so that
+        The grader gives the model that was handed in, in another process for each call, so that
         nothing can pass from one part of a model to another but what the check itself hands on.
         """
         answer = self.ask("trained", None, name)

@@ -7,10 +7,10 @@ import torch
 from helpers.check import check
 from helpers.checks.d1_autoencoder import (
     D1,
-    Reconstructions,
     Trial,
     new_model,
     random_images,
+    reconstruction_errors,
 )
 from helpers.expect import close, expect
 from helpers.submission import Submission
@@ -81,12 +81,12 @@ def model_is_in_training_mode(submission: Submission) -> None:
 @check("result", points=5)
 def test_error_is_close_to_training_error(submission: Submission) -> str:
     """The model does on new digits nearly what it does on those it was trained on."""
-    training = Reconstructions.error(submission, train=True)
-    test = Reconstructions.error(submission, train=False)
+    errors = reconstruction_errors(submission)
     # The reference's is 1 to 2 percent above; a model that has learned images by heart doubles it.
     limit = 1.15 * D1.max_loss
     expect(
-        test < limit,
-        f"Test MSE {test:.4f} (training {training:.4f}); it must be below {limit:.4f}.",
+        errors.test < limit,
+        f"Test MSE {errors.test:.4f} (training {errors.training:.4f}); "
+        f"it must be below {limit:.4f}.",
     )
-    return f"Test MSE {test:.4f}, training {training:.4f}."
+    return f"Test MSE {errors.test:.4f}, training {errors.training:.4f}."

@@ -1,0 +1,264 @@
+"""``autograder``: release, check, grade, report, export, demo."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from autograder import grading, sandbox
+from autograder.judge import judge
+from autograder.master import MasterError
+from autograder.report import lost, write_reports
+from autograder.results import Judgement, Outcome
+from helpers import deliverables
+from helpers.deliverables import Deliverable
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console(highlight=False)
+
+#: Exit codes: what was asked for cannot be done as it is; the grader itself failed.
+BAD_INPUT, OUR_FAULT = 2, 3
+
+Id = Annotated[str, typer.Argument(help="The deliverable, such as d1.")]
+Course = Annotated[Path | None, typer.Option(help="The course folder; by default course/.")]
+Level = Annotated[int, typer.Option(help="The least isolation level to run at (2 or 0).")]
+
+
+@app.command()
+def release(
+    ids: Annotated[list[str] | None, typer.Argument(help="Deliverables; by default all.")] = None,
+    kit_url: Annotated[
+        str | None, typer.Option(help="Where Colab and Kaggle fetch the kit from.")
+    ] = None,
+    course: Course = None,
+) -> None:
+    """Make the students' notebooks and their zip from solutions/."""
+    from autograder import release as releasing
+
+    folder = _course(course)
+    try:
+        for deliverable in [_deliverable(name) for name in ids or deliverables.DELIVERABLES]:
+            path = releasing.release(deliverable.id, folder, kit_url=kit_url)
+            console.print(f"Released {path}")
+        console.print(f"For students without git: {releasing.student_kit(folder)}")
+    except (releasing.ReleaseError, MasterError) as error:
+        _stop(str(error))
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="A zip, a folder or a notebook.")],
+    deliverable: Annotated[
+        str | None, typer.Option(help="The deliverable; by default the file's name tells.")
+    ] = None,
+    student: Annotated[str | None, typer.Option(help="The student's id.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the result here, as JSON.")] = None,
+    min_level: Level = 0,
+) -> None:
+    """Grade one submission, and show every check."""
+    if not path.exists():
+        _stop(f"There is no file or folder {path}.")
+    found = _deliverable(deliverable or _named(path))
+    name = student or path.stem.removeprefix(found.id).removeprefix("-") or "student"
+    _announce_level(min_level)
+    result = judge(path, found.id, name)
+    if json is not None:
+        result.write(json)
+    _show(result)
+    if result.status is Outcome.UNREADABLE:
+        _stop(result.message)
+    if result.status is Outcome.INFRASTRUCTURE:
+        raise typer.Exit(OUR_FAULT)
+
+
+@app.command()
+def grade(
+    ids: Annotated[list[str] | None, typer.Argument(help="Deliverables; by default all.")] = None,
+    handins: Annotated[
+        Path | None, typer.Option(help="A folder of <id>-<student>.zip to collect first.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Submissions judged at a time.")] = 1,
+    course: Course = None,
+    min_level: Level = 2,
+) -> None:
+    """Grade a class: collect, judge what is new, fill the gradebook, write feedback."""
+    _announce_level(min_level)
+    folder = _course(course)
+    for name in ids or deliverables.DELIVERABLES:
+        grade_class(_deliverable(name), folder, handins, jobs)
+
+
+@app.command()
+def report(name: Id, course: Course = None) -> None:
+    """Write the class page and the feedback pages again."""
+    folder, deliverable = _course(course), _deliverable(name)
+    results = grading.read_results(folder, deliverable.id)
+    if not results:
+        _stop(f"There are no results of {deliverable.id} in {folder}: run `autograder grade`.")
+    level = min(result.isolation_level for result in results)
+    pages = folder / "reports" / deliverable.id
+    console.print(f"Class page: {write_reports(results, deliverable, pages, _sentence(level))}")
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(help="The CSV file to write.")] = Path("marks.csv"),
+    course: Course = None,
+) -> None:
+    """Write the marks of the whole class as CSV."""
+    from autograder import gradebook
+
+    console.print(f"Marks: {gradebook.export(_course(course), path)}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where it works; it is emptied first.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Train the reference of deliverable 1 and grade a small class with it."""
+    from autograder.demo import run_demo
+
+    _announce_level(0)
+    run_demo(folder.resolve(), console)
+
+
+def grade_class(
+    deliverable: Deliverable, course: Path, handins: Path | None, jobs: int
+) -> list[Judgement]:
+    """All of ``autograder grade`` for one deliverable."""
+    from autograder import gradebook, release
+
+    if not (course / "release" / deliverable.id).is_dir():
+        release.release(deliverable.id, course)
+    problems: dict[str, str] = {}
+    if handins is not None:
+        if not handins.is_dir():
+            _stop(f"There is no folder {handins}.")
+        problems |= gradebook.collect(handins, course).problems
+    students = grading.submitted(course, deliverable.id)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task(f"Judging {deliverable.id}", total=len(students))
+        for result in grading.judge_class(course, deliverable.id, students, jobs):
+            progress.update(task, advance=1, description=f"Judged {result.student}")
+    problems |= gradebook.record(course, deliverable.id).problems
+    written = gradebook.feedback(course, deliverable.id)
+    results = grading.read_results(course, deliverable.id)
+    pages = course / "reports" / deliverable.id
+    level = sandbox.isolation_level()
+    page = write_reports(results, deliverable, pages, _sentence(level))
+    marks = gradebook.export(course, course / "marks.csv")
+
+    console.print(_table(results))
+    for name, sentence in problems.items():
+        console.print(f"[bold]{name}[/]: {sentence}", markup=True)
+    waiting = len(written.problems)
+    if waiting:
+        console.print(f"{waiting} wait for a mark on their written answers: `make lab`, formgrader.")
+    console.print(f"Class page: {page}\nFeedback:   {page.parent / 'feedback'}\nMarks:      {marks}")
+    return results
+
+
+def _table(results: list[Judgement]) -> Table:
+    """The class in the terminal."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("student", style="bold", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("lost, and why", overflow="fold")
+    table.add_column("s", justify="right")
+    for result in results:
+        score = "-" if result.score is None else f"{result.score:g}"
+        table.add_row(
+            result.student,
+            f"{score}/{result.max_score:g}",
+            result.status.value,
+            # Strangers' text: no markup of theirs.
+            _plain(lost(result)),
+            f"{result.seconds:.0f}",
+        )
+    return table
+
+
+def _show(result: Judgement) -> None:
+    """One submission in the terminal."""
+    for one in result.checks:
+        points = f"{one.earned:g}/{one.points:g}" if one.points else "advice"
+        hidden = " (hidden)" if one.hidden else ""
+        console.print(_plain(f"{one.status.value:13} {points:>7}  {one.title}{hidden}"))
+        if one.message:
+            console.print(_plain(f"{'':23}{one.message}"), style="dim")
+    for notice in result.notices:
+        console.print(_plain(f"Notice: {notice}"))
+    score = "no mark" if result.score is None else f"{result.score:g}"
+    line = f"{score} of {result.max_score:g} points, {result.status.value}, {result.seconds:.1f} s."
+    console.print(line, style="bold")
+
+
+def _plain(text: str) -> str:
+    """Text that the console takes as it is: no markup, no control characters."""
+    from rich.markup import escape
+
+    return escape(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "?", text))
+
+
+def _announce_level(minimum: int) -> None:
+    """Say how isolated student code will be; stop if that is not enough."""
+    level = sandbox.isolation_level()
+    style = "dim" if level >= 2 else "bold red"
+    console.print(f"Isolation {_sentence(level)}.", style=style)
+    if level < minimum:
+        _stop(
+            f"Marks need level {minimum}: install bubblewrap (apt-get install bubblewrap), or say "
+            f"--min-level {level} for practice scores."
+        )
+
+
+def _sentence(level: int) -> str:
+    return sandbox.describe(level)
+
+
+def _course(course: Path | None) -> Path:
+    """The course folder, made if it is not there."""
+    from autograder.gradebook import default_course
+
+    folder = course.resolve() if course is not None else default_course()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _named(path: Path) -> str:
+    """The deliverable that a hand-in's name tells: of the file, or of the folder above."""
+    for name in (path.stem, path.resolve().parent.name):
+        for known in deliverables.DELIVERABLES:
+            if name.startswith(known):
+                return known
+    if len(inside := sorted(path.glob("*.ipynb"))) == 1:
+        return inside[0].stem
+    _stop(f"The name of {path.name} does not tell its deliverable: say --deliverable d1.")
+
+
+def _deliverable(name: str) -> Deliverable:
+    try:
+        return deliverables.get(name)
+    except KeyError as error:
+        _stop(str(error.args[0]))
+
+
+def _stop(sentence: str) -> NoReturn:
+    """One clear sentence and an exit code."""
+    print(sentence, file=sys.stderr)
+    raise typer.Exit(BAD_INPUT)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,140 @@
+"""``make demo``: the whole loop once, with a class of six invented students."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from autograder.cli import grade_class
+from autograder.master import Master, load_master
+from autograder.release import released_notebook
+from autograder.specimen import execute, reported_loss, solved, write
+
+_TRAINED = ("given", "solution", "train", "handin")
+
+#: Right, and not like the reference: layers that narrow, views in place of Unflatten, AdamW.
+_OTHER_SHAPE = {
+    "model_class": """
+class Reshape(nn.Module):
+    def forward(self, x):
+        return x.view(-1, 1, 28, 28)
+
+
+class Autoencoder(nn.Module):
+    def __init__(self, latent_dim, hidden_dim, input_dim):
+        super().__init__()
+        widths = [input_dim, 2 * hidden_dim, hidden_dim, hidden_dim // 2]
+        down = [nn.Flatten()]
+        for a, b in zip(widths, widths[1:]):
+            down += [nn.Linear(a, b), nn.LeakyReLU(0.1)]
+        up = [nn.Linear(latent_dim, widths[-1])]
+        for a, b in zip(widths[:0:-1], widths[-2::-1]):
+            up += [nn.LeakyReLU(0.1), nn.Linear(a, b)]
+        self.encoder = nn.Sequential(*down, nn.Linear(widths[-1], latent_dim))
+        self.decoder = nn.Sequential(*up, nn.Sigmoid(), Reshape())
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+""",
+    "choices": """
+from torchvision.transforms import v2
+
+latent_dim, hidden_dim, batch_size, n_epochs = 2, 256, 64, 8
+transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+""",
+    "loss_and_optimizer": """
+criterion = nn.functional.mse_loss
+optimizer = optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0)
+""",
+}
+
+#: Three slips that are common: no Sigmoid, gradients never cleared, a plain mean of batch means.
+_BUGGY = {
+    "model_class": """
+class Autoencoder(nn.Module):
+    def __init__(self, latent_dim, hidden_dim, input_dim):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Flatten(), nn.Linear(input_dim, hidden_dim), nn.LeakyReLU(),
+            nn.Linear(hidden_dim, latent_dim),
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, hidden_dim), nn.LeakyReLU(),
+            nn.Linear(hidden_dim, input_dim), nn.Unflatten(1, (1, 28, 28)),
+        )
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+""",
+    "choices": """
+latent_dim, hidden_dim, batch_size, n_epochs = 2, 200, 128, 3
+transform = transforms.ToTensor()
+""",
+    "train_epoch": """
+def train_epoch(model, loader, criterion, optimizer, device):
+    model.train()
+    total = 0.0
+    for images, _ in loader:
+        images = images.to(device)
+        loss = criterion(model(images), images)
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    return total / len(loader)
+""",
+}
+
+#: Ends its process while the model is made, in the hope that no answer counts as a good one.
+_HOSTILE = {
+    "choices": """
+import os
+
+os._exit(0)
+""",
+}
+
+
+def run_demo(folder: Path, console: Console) -> None:
+    """Make a class's hand-ins in ``folder``, training included, and grade them."""
+    master = load_master("d1_autoencoder")
+    shutil.rmtree(folder, ignore_errors=True)
+    handins = folder / "handins"
+    handins.mkdir(parents=True)
+    facts = master.deliverable
+
+    console.print(f"\n[bold]1. Students at work[/]: {facts.title}, on MNIST", highlight=False)
+    for student, changes, what in (
+        ("reference", {}, "the model solution"),
+        ("other_shape", _OTHER_SHAPE, "right, with layers of other shapes"),
+        ("buggy", _BUGGY, "three common slips"),
+    ):
+        console.print(f"   {student}: {what}; training...")
+        begin = time.monotonic()
+        work = _hand_in(master, student, changes, folder / "work" / student, handins)
+        loss = reported_loss(work, facts.checkpoints[0])
+        console.print(f"   {'':{len(student)}}  loss {loss:.4f} in {time.monotonic() - begin:.0f} s")
+    write(released_notebook(master), handins, f"{facts.id}-untouched")
+    write(solved(master, _HOSTILE), handins, f"{facts.id}-hostile")
+    whole = (handins / f"{facts.id}-hostile.ipynb").read_bytes()
+    (handins / f"{facts.id}-corrupt.ipynb").write_bytes(whole[: len(whole) // 2])
+    console.print("   untouched, hostile, corrupt: handed in without training")
+
+    console.print("\n[bold]2. Grading[/]: every notebook in the sandbox", highlight=False)
+    grade_class(facts, folder / "course", handins, jobs=1)
+    console.print("\nOpen the class page in a browser. `make lab` opens the notebooks.")
+
+
+def _hand_in(
+    master: Master, student: str, changes: dict[str, str], work: Path, handins: Path
+) -> Path:
+    """Do as a student does: fill in, train, run the hand-in cell, send the zip."""
+    notebook = solved(master, changes)
+    for node in notebook.cells:
+        if node.source.startswith("# Hand-in:"):
+            node.source = node.source.replace("your-id", student)
+    execute(write(notebook, work, master.deliverable.id), _TRAINED, master)
+    shutil.copy(work / f"{master.deliverable.id}-{student}.zip", handins)
+    return work
