@@ -163,8 +163,12 @@ def grade_class(
         console.print(f"[bold]{name}[/]: {sentence}", markup=True)
     waiting = len(written.problems)
     if waiting:
-        console.print(f"{waiting} wait for a mark on their written answers: `make lab`, formgrader.")
-    console.print(f"Class page: {page}\nFeedback:   {page.parent / 'feedback'}\nMarks:      {marks}")
+        console.print(
+            f"{waiting} wait for a mark on their written answers: `make lab`, formgrader."
+        )
+    console.print(
+        f"Class page: {page}\nFeedback:   {page.parent / 'feedback'}\nMarks:      {marks}"
+    )
     return results
 
 
@@ -244,7 +248,7 @@ def _named(path: Path) -> str:
                 return known
     if len(inside := sorted(path.glob("*.ipynb"))) == 1:
         return inside[0].stem
-    _stop(f"The name of {path.name} does not tell its deliverable: say --deliverable d1.")
+    return _stop(f"The name of {path.name} does not tell its deliverable: say --deliverable d1.")
 
 
 def _deliverable(name: str) -> Deliverable:

@@ -113,9 +113,11 @@ def run_demo(folder: Path, console: Console) -> None:
     ):
         console.print(f"   {student}: {what}; training...")
         begin = time.monotonic()
-        work = _hand_in(master, student, changes, folder / "work" / student, handins)
+        work = hand_in(master, student, changes, folder / "work" / student, handins)
         loss = reported_loss(work, facts.checkpoints[0])
-        console.print(f"   {'':{len(student)}}  loss {loss:.4f} in {time.monotonic() - begin:.0f} s")
+        console.print(
+            f"   {'':{len(student)}}  loss {loss:.4f} in {time.monotonic() - begin:.0f} s"
+        )
     write(released_notebook(master), handins, f"{facts.id}-untouched")
     write(solved(master, _HOSTILE), handins, f"{facts.id}-hostile")
     whole = (handins / f"{facts.id}-hostile.ipynb").read_bytes()
@@ -127,7 +129,7 @@ def run_demo(folder: Path, console: Console) -> None:
     console.print("\nOpen the class page in a browser. `make lab` opens the notebooks.")
 
 
-def _hand_in(
+def hand_in(
     master: Master, student: str, changes: dict[str, str], work: Path, handins: Path
 ) -> Path:
     """Do as a student does: fill in, train, run the hand-in cell, send the zip."""

@@ -65,7 +65,7 @@ def judge(
         results = _run_checks(checks, placed, handin, level, patience or Patience())
         status = outcome(results)
         reported = {name: read_losses(data) for name, data in handin.histories.items()}
-    marked = status is not Outcome.INFRASTRUCTURE
+    marked = status not in (Outcome.INFRASTRUCTURE, Outcome.UNREADABLE)
     return Judgement(
         deliverable=master.deliverable.id,
         student=student,

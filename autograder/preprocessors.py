@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ from autograder.grading import judge_student
 from autograder.master import Master, load_master
 from autograder.matching import OWN, place, untouched
 from autograder.release import released_notebook
-from autograder.results import CheckResult, Judgement
-from helpers.check import Status
+from autograder.report import verdict_html
+from autograder.results import Judgement
 
 _PICTURES = ("image/png", "image/jpeg", "image/gif")
 _MAX_PICTURE = 5_000_000
@@ -192,25 +191,8 @@ def _verdict(judgement: Judgement, about: NotebookNode) -> list[NotebookNode]:
             "points were changed since it was released, release it again."
         )
     checks = [check for check in judgement.checks if check.cell == about.grade_id]
-    data = {"text/plain": str(min(points, about.points)), "text/html": _table(checks)}
+    data = {"text/plain": str(min(points, about.points)), "text/html": str(verdict_html(checks))}
     return [nbformat.v4.new_output("execute_result", data, execution_count=None)]
-
-
-def _table(checks: Iterable[CheckResult]) -> str:
-    """What the checks of a cell said. Of a hidden check, only whether it passed."""
-    rows, n_hidden = [], 0
-    for check in checks:
-        if check.hidden:
-            n_hidden += 1
-            passed = check.status is Status.PASSED
-            rows.append((f"Hidden check {n_hidden}", "passed" if passed else "failed", "", ""))
-        else:
-            earned = f"{check.earned:g} / {check.points:g}" if check.points else ""
-            rows.append((check.title, check.status.value, earned, check.message))
-    cells = ["".join(f"<td>{html.escape(text)}</td>" for text in row) for row in rows]
-    head = "".join(f"<th>{text}</th>" for text in ("Check", "Result", "Points", ""))
-    body = "".join(f"<tr>{row}</tr>" for row in cells)
-    return f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _pictures(nodes: Sequence[NotebookNode]) -> list[NotebookNode]:

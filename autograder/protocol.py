@@ -57,6 +57,21 @@ class Caps:
 TRUSTED = Caps(header=64 * 2**20, blob=2**31)
 
 
+def encode(message: Any, caps: Caps | None = None) -> bytes:
+    """The frame of a message; what does not fit into ``caps`` is not sent.
+
+    Raises:
+        TypeError, ValueError: if the message holds what may not cross.
+    """
+    caps = caps or TRUSTED
+    tensors: dict[str, Tensor] = {}
+    header = json.dumps(_pack(message, tensors)).encode()
+    blob = save_safetensors(tensors) if tensors else b""
+    if len(header) > caps.header or len(blob) > caps.blob:
+        raise ValueError("this is too much to pass on")
+    return _LENGTHS.pack(len(header), len(blob)) + header + blob
+
+
 def send(sock: socket.socket, message: Any, deadline: float | None = None) -> None:
     """Send a tree of plain data, tensors and :class:`Ref`.
 
@@ -66,14 +81,12 @@ def send(sock: socket.socket, message: Any, deadline: float | None = None) -> No
     Raises:
         DeadlineError: if it took too long.
         ProtocolError: if the other side is gone.
-        TypeError: if the message holds something else.
+        TypeError, ValueError: if the message holds something else.
     """
-    tensors: dict[str, Tensor] = {}
-    header = json.dumps(_pack(message, tensors)).encode()
-    blob = save_safetensors(tensors) if tensors else b""
+    data = encode(message)
     try:
         _wait(sock, deadline)
-        sock.sendall(_LENGTHS.pack(len(header), len(blob)) + header + blob)
+        sock.sendall(data)
     except TimeoutError as error:
         raise DeadlineError("The time ran out while sending.") from error
     except OSError as error:
@@ -144,13 +157,19 @@ def _read(sock: socket.socket, n_bytes: int, deadline: float | None) -> bytearra
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     """A JSON tree; each tensor goes into ``tensors`` and leaves its number."""
-    if value is None or isinstance(value, bool | str | int):
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        if abs(value) >= _MAX_INT:
+            raise ValueError("a whole number is too large to pass on")
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": str(value)}
     if isinstance(value, Ref):
         return {"ref": [value.number, value.type_name]}
     if isinstance(value, Tensor):
+        if value.dtype not in _DTYPES or value.layout is not torch.strided:
+            raise TypeError(f"a tensor of {value.dtype}, {value.layout} cannot be passed on")
         # A copy of its own: safetensors refuses tensors that share memory.
         name = str(len(tensors))
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
@@ -159,15 +178,17 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {"list": [_pack(item, tensors) for item in value]}
     if isinstance(value, dict):
         return {"dict": {str(key): _pack(item, tensors) for key, item in value.items()}}
-    raise TypeError(f"A {type(value).__name__} cannot cross the border.")
+    raise TypeError(f"a {type(value).__name__} cannot be passed on")
 
 
 def _unpack(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
     """The reverse of :func:`_pack`; anything unforeseen raises."""
     if depth > _MAX_DEPTH:
         raise ProtocolError("The message is nested too deeply.")
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, int):
         if abs(value) >= _MAX_INT:
             raise ProtocolError("A number is too large.")
@@ -182,14 +203,19 @@ def _unpack(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
     if kind == "ref":
         number, type_name = content
         if type(number) is int and 0 <= number < _MAX_INT and type(type_name) is str:
-            return Ref(number, type_name[:200])
+            return Ref(number, _text(type_name[:200]))
     if kind == "tensor":
         return tensors[content]
     if kind == "list" and type(content) is list:
         return [_unpack(item, tensors, depth + 1) for item in content]
     if kind == "dict" and type(content) is dict:
-        return {key: _unpack(item, tensors, depth + 1) for key, item in content.items()}
+        return {_text(key): _unpack(item, tensors, depth + 1) for key, item in content.items()}
     raise ProtocolError(f"The message holds a {kind!r:.20} that is not allowed.")
+
+
+def _text(value: str) -> str:
+    """A text without lone surrogates: JSON lets them pass, and no file can be written with them."""
+    return value.encode(errors="replace").decode()
 
 
 def _tensors(blob: bytearray, caps: Caps) -> dict[str, Tensor]:

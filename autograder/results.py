@@ -64,8 +64,8 @@ class CheckResult(BaseModel):
 class Judgement(BaseModel):
     """What the judge says of one submission.
 
-    ``score`` counts the checks alone, without written answers; it is None where there is no mark
-    because the fault was ours.
+    ``score`` counts the checks alone, without written answers; it is None where there is no mark,
+    because the fault was ours or what was handed in cannot be read.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,4 +1,4 @@
-"""Submissions made from the master: for the demonstration, the tests of the rubric and benchmarks."""
+"""Submissions made from the master: for the demonstration, the rubric's tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def execute(path: Path, kinds: tuple[str, ...], master: Master, timeout: int = 1
     known = [(node, identify(node, master)) for node in everything]
     notebook.cells = [node for node, cell in known if cell is not None and cell.kind in kinds]
     client = NotebookClient(
-        notebook, timeout=timeout, resources={"metadata": {"path": str(path.parent)}}
+        notebook,
+        timeout=timeout,
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=ERROR"],
     )
     client.execute()
     notebook.cells = everything

@@ -14,8 +14,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from helpers.data import write_idx
 from torch.nn import functional
+
+from helpers.data import write_idx
 
 _N_TRAIN, _N_TEST = 256, 64
 

@@ -79,7 +79,7 @@ class Worker:
             signal.setitimer(signal.ITIMER_REAL, 0)
         if exception is None:
             return None
-        reason = failure(exception)
+        reason = _reason(exception)
         if isinstance(exception, NameError) and exception.name in self._failures:
             # The cause lies in an earlier cell, and so does the kind of failure.
             reason = self._failures[exception.name]
@@ -95,6 +95,16 @@ def _out_of_time(*_: Any) -> None:
     raise TimeoutError("this cell took too long")
 
 
+def _reason(error: BaseException) -> StudentError:
+    """What an exception means, whatever its class makes of being looked at."""
+    if isinstance(error, StudentError):
+        return error
+    try:
+        return failure(error)
+    except BaseException:
+        return StudentError("error", "Your code raised an exception that cannot be shown.")
+
+
 def main(fd: int) -> None:
     """Answer the messages that come over the socket ``fd`` until it is closed."""
     torch.set_num_threads(N_THREADS)
@@ -106,11 +116,10 @@ def main(fd: int) -> None:
     protocol.send(sock, "ready")
     while True:
         message = protocol.receive(sock, caps=protocol.TRUSTED)
+        # Within the caps: what the judge would refuse gets a reason here, and the worker lives on.
         try:
-            reply = {"value": worker.answer(message)}
-        except StudentError as error:
-            reply = {"failure": [error.kind, error.message]}
+            frame = protocol.encode({"value": worker.answer(message)}, protocol.Caps())
         except BaseException as error:  # KeyboardInterrupt among them: the worker goes on
-            reason = failure(error)
-            reply = {"failure": [reason.kind, reason.message]}
-        protocol.send(sock, reply)
+            reason = _reason(error)
+            frame = protocol.encode({"failure": [reason.kind, reason.message]})
+        sock.sendall(frame)

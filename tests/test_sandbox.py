@@ -1,0 +1,410 @@
+"""The sandbox from within: what code that wants out can see, reach, keep and leave behind."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autograder import sandbox
+from autograder.sandbox import Limits, Process
+from autograder.standin import standin_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+SYSTEM_PYTHON = Path("/usr/bin/python3.11")
+
+needs_bubblewrap = pytest.mark.skipif(
+    shutil.which("bwrap") is None, reason="bubblewrap is not installed: there is no level 2"
+)
+
+#: Every snippet ends with its `reply`.
+_BEGIN = """
+import ctypes, json, os, socket, sys, time
+sock = socket.socket(fileno=fd)
+reply = None
+def tried(function, *args):
+    try:
+        function(*args)
+    except OSError as error:
+        return False
+    return True
+"""
+_END = "\nsock.sendall(json.dumps(reply).encode())\n"
+
+ENDLESS = "while True: pass"
+FORK_BOMB = """
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass
+"""
+
+
+def begin(code: str, **options: Any) -> Process:
+    return sandbox.start(code=_BEGIN + code + _END, **{"level": 2, **options})
+
+
+def answer(process: Process, seconds: float = 20) -> Any:
+    """A snippet's reply; None if it ended without one."""
+    process.socket.settimeout(seconds)
+    data = b""
+    while piece := process.socket.recv(2**16):
+        data += piece
+    return json.loads(data or b"null")
+
+
+def run(code: str, **options: Any) -> Any:
+    with begin(code, **options) as process:
+        return answer(process)
+
+
+def alive(marker: str) -> int:
+    """How many processes of this machine carry a marker in their command line."""
+    count = 0
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            count += marker.encode() in file.read_bytes()
+    return count
+
+
+def is_gone(marker: str, seconds: float = 5) -> bool:
+    """Whether no process with a marker is left; a fork bomb needs a second to drain."""
+    end = time.monotonic() + seconds
+    while alive(marker) and time.monotonic() < end:
+        time.sleep(0.05)
+    return alive(marker) == 0
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "It did not come to pass."
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def marker() -> str:
+    return f"marker-{secrets.token_hex(8)}"
+
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@needs_bubblewrap
+class TestReach:
+    """What a sandboxed process can see and touch."""
+
+    def test_canary_finds_level_2(self) -> None:
+        assert sandbox.isolation_level() == 2
+
+    def test_network(self, marker: str) -> None:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as tcp,
+            socket.socket(socket.AF_UNIX) as abstract,
+        ):
+            abstract.bind(f"\0{marker}")
+            abstract.listen()
+            code = f"""
+reply = [
+    tried(socket.create_connection, ("127.0.0.1", {tcp.getsockname()[1]}), 1),
+    tried(socket.create_connection, ("1.1.1.1", 53), 1),
+    tried(socket.socket(socket.AF_UNIX).connect, "\\0{marker}"),
+    [name for _, name in socket.if_nameindex()],
+]
+"""
+            assert run(code) == [False, False, False, ["lo"]]
+
+    def test_files_of_the_host(self) -> None:
+        private = [ROOT, ROOT / "solutions", ROOT / "autograder" / "checks", ROOT / ".git"]
+        private += [ROOT / "autograder" / "judge.py", Path("/root"), Path("/home"), Path("/work")]
+        private += [Path("/etc/shadow"), Path("/etc/passwd"), Path("/var"), Path("/run")]
+        private += [Path("/opt/kit/solutions"), Path("/opt/kit/autograder/checks")]
+        private += [Path("/opt/kit/autograder/judge.py"), Path("/proc/1/root") / ROOT]
+        code = f"reply = [path for path in {list(map(str, private))} if os.path.lexists(path)]"
+        assert run(code) == []
+
+    def test_files_of_the_kit(self) -> None:
+        files = run("""
+reply = [os.path.join(f, n) for f, _, ns in os.walk("/opt/kit") for n in ns if n.endswith(".py")]
+""")
+        assert sorted(f for f in files if "/autograder/" in f) == [
+            f"/opt/kit/autograder/{name}" for name in ("__init__.py", "protocol.py", "worker.py")
+        ]
+        assert any(f.startswith("/opt/kit/helpers/checks/") for f in files)
+        # Nor may an installed copy of the grader lie among the packages.
+        assert run("reply = os.path.exists('/opt/site/autograder/judge.py')") is False
+
+    def test_secrets_of_the_launcher(self, monkeypatch: pytest.MonkeyPatch, marker: str) -> None:
+        monkeypatch.setenv("LATENT_LAB_SECRET", marker)
+        code = f"""
+found = []
+for folder in os.listdir("/proc"):
+    for name in ("environ", "cmdline", "mountinfo", "maps"):
+        try:
+            found.append(open(f"/proc/{{folder}}/{{name}}", "rb").read().decode(errors="replace"))
+        except OSError:
+            pass
+text = "".join(found)
+processes = [p for p in os.listdir("/proc") if p.isdigit()]
+reply = [processes, "{marker[::-1]}"[::-1] in text, sorted(os.environ)]
+"""
+        processes, leaked, names = run(code)
+        assert processes == ["1"]
+        assert not leaked
+        assert not [n for n in names if "SECRET" in n or n == "PATH"]
+
+    def test_standin_takes_the_place_of_the_data(self) -> None:
+        code = """
+folders = "/opt/kit/helpers/datasets", os.environ["LATENT_LAB_DATA"]
+reply = [sum(len(files) for _, _, files in os.walk(folder)) for folder in folders]
+"""
+        assert run(code) == [0, 0]
+        hidden, shown = run(code, standin=standin_folder())
+        assert hidden == 0
+        assert shown > 0
+
+    def test_writing(self) -> None:
+        folders = ["/", "/dev", "/etc", "/opt", "/opt/data", "/opt/kit/helpers", "/opt/site"]
+        folders += ["/opt/kit/helpers/datasets", "/opt/python/lib", "/usr/lib", "/tmp", "/dev/shm"]
+        code = f"reply = [f for f in {folders} if tried(open, f + '/new-file', 'w')]"
+        assert run(code, standin=standin_folder()) == ["/tmp", "/dev/shm"]
+        assert run("reply = tried(open, '/proc/sys/kernel/hostname', 'w')") is False
+        assert run("reply = tried(open, '/opt/kit/helpers/check.py', 'a')") is False
+
+    @pytest.mark.parametrize(("folder", "megabytes"), [("/tmp", 64), ("/dev/shm", 32)])
+    def test_writing_is_bounded(self, folder: str, megabytes: int) -> None:
+        code = f"""
+piece, reply = bytes(2**20), 0
+try:
+    for number in range(200):
+        with open(f"{folder}/{{number}}", "wb", buffering=0) as file:
+            reply += file.write(piece)
+except OSError:
+    pass
+"""
+        written = run(code)
+        assert 1 <= written / 2**20 <= megabytes
+
+    def test_nothing_to_gain_by_privilege(self) -> None:
+        code = """
+libc = ctypes.CDLL(None)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+reply = [
+    os.getuid() == 0,
+    int(status["CapEff"], 16) | int(status["CapBnd"], 16),
+    int(status["NoNewPrivs"]),
+    libc.unshare(0x10000000),  # a user namespace
+    libc.mount(b"tmpfs", b"/tmp", b"tmpfs", 0, None),
+    tried(os.setuid, 0),
+    tried(os.kill, -1, 0),
+]
+"""
+        assert run(code) == [False, 0, 1, -1, -1, False, False]
+
+    def test_nothing_is_left_for_the_next_process(self, marker: str) -> None:
+        write = f"open('/tmp/left', 'w').write('x'); open('/dev/shm/{marker}', 'w').write('x')"
+        run(write)
+        assert run("reply = os.listdir('/tmp') + os.listdir('/dev/shm')") == []
+
+    def test_keyring_of_the_kernel_is_no_letter_box(self, marker: str) -> None:
+        numbers = {"x86_64": (248, 249, 250), "aarch64": (217, 218, 219)}
+        add_key, request_key, keyctl = numbers.get(os.uname().machine, (0, 0, 0))
+        # A session keyring is inherited: this process gets one, as a desktop's log-in gives.
+        if not keyctl or ctypes.CDLL(None).syscall(keyctl, 1, None) < 0:
+            pytest.skip("no kernel keyrings here")
+        call = "reply = ctypes.CDLL(None).syscall"
+        assert run(f'{call}({add_key}, b"user", b"{marker}", b"images", 6, -3)') > 0
+        assert run(f'{call}({request_key}, b"user", b"{marker}", None, 0)') < 0
+
+
+@needs_bubblewrap
+class TestBounds:
+    """What a sandboxed process can use up, and what it leaves."""
+
+    @pytest.fixture(autouse=True)
+    def neighbour(self) -> Iterator[None]:
+        """After every hostile process, an honest one must do its work."""
+        yield
+        assert run("reply = sum(range(10))") == 45
+
+    def test_memory(self) -> None:
+        code = """
+pieces = []
+try:
+    while True:
+        pieces.append(bytearray(b"x" * 10**7))
+except MemoryError:
+    reply = len(pieces)
+    pieces.clear()
+"""
+        assert 10 < run(code, limits=Limits(memory=2**29)) < 54
+
+    def test_kernel_prefers_it_when_memory_runs_out(self) -> None:
+        assert run("reply = int(open('/proc/self/oom_score_adj').read())") == 1000
+
+    def test_fork_bomb(self, marker: str) -> None:
+        code = f"'{marker}'\n{FORK_BOMB}"
+        with begin(code, limits=Limits(processes=24)) as process:
+            wait_for(lambda: alive(marker) >= 20)
+            assert alive(marker) <= 24 + 8  # with those outside that started it
+            assert run("reply = 1") == 1
+            process.kill()
+        assert is_gone(marker)
+
+    def test_threads_count_as_processes(self) -> None:
+        code = """
+import threading
+reply = 0
+try:
+    while reply < 100:
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        reply += 1
+except RuntimeError:
+    pass
+"""
+        assert run(code, limits=Limits(processes=24)) < 24
+
+    def test_endless_loop(self, marker: str) -> None:
+        with begin(f"'{marker}'\nsock.sendall(b'1')\n{ENDLESS}") as process:
+            assert process.socket.recv(1) == b"1"
+            start = time.monotonic()
+            process.kill()
+            assert time.monotonic() - start < 2
+        assert is_gone(marker)
+
+    def test_processor_time(self) -> None:
+        with begin(ENDLESS, limits=Limits(cpu=1)) as process:
+            assert process.wait(20) == 128 + 9
+
+    @pytest.mark.parametrize("ends", ["killed", "by itself"])
+    def test_daemon(self, marker: str, ends: str) -> None:
+        code = f"""
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(99)", "{marker}"])
+    os._exit(0)
+time.sleep(0.3)
+"""
+        code += "\n" if ends == "by itself" else f"sock.sendall(b'1')\n{ENDLESS}"
+        with begin(code) as process:
+            process.socket.settimeout(20)
+            process.socket.recv(1)
+        assert is_gone(marker)
+
+    def test_much_is_printed(self) -> None:
+        code = """
+for file in (1, 2):
+    for _ in range(100):
+        os.write(file, bytes(2**20))
+reply = sys.stdin.read()
+"""
+        assert run(code) == ""
+
+    @pytest.mark.parametrize(
+        ("code", "status"),
+        [
+            ("pass", 0),
+            ("os._exit(7)", 7),
+            ("sys.exit(3)", 3),
+            ("raise ValueError", 1),
+            ("ctypes.string_at(0)", 128 + 11),
+        ],
+    )
+    def test_exit_status(self, code: str, status: int) -> None:
+        with begin(code) as process:
+            assert process.wait(20) == status
+            process.kill()
+            assert not process.died_of_memory
+
+    def test_honest_process_between_hostile_ones(self, marker: str) -> None:
+        with (
+            begin(f"'{marker}'\n{FORK_BOMB}", limits=Limits(processes=8)),
+            begin("reply = sum(range(10))") as honest,
+            begin(f"'{marker}'\nbytes(10**9)\n{ENDLESS}", limits=Limits(memory=2**29)),
+        ):
+            assert answer(honest) == 45
+            assert honest.wait(20) == 0
+        assert is_gone(marker)
+
+
+class TestLevel0:
+    """Without bubblewrap: accidents only."""
+
+    def test_is_found_and_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+        assert sandbox.isolation_level.__wrapped__() == 0
+        assert "NO SANDBOX" in sandbox.describe(0)
+        assert "never for marks" in sandbox.describe(0)
+
+    def test_honest_snippet(self) -> None:
+        assert run("reply = sum(range(10))", level=0) == 45
+
+    def test_environment_is_not_inherited(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LATENT_LAB_SECRET", "secret")
+        assert run("reply = 'LATENT_LAB_SECRET' in os.environ", level=0) is False
+
+    def test_kill(self, marker: str) -> None:
+        code = f"'{marker}'\nos.fork()\nsock.sendall(b'1')\n{ENDLESS}"
+        with begin(code, level=0) as process:
+            assert process.socket.recv(1) == b"1"
+        assert is_gone(marker)
+
+    def test_memory(self) -> None:
+        code = "try:\n    bytes(10**9)\nexcept MemoryError:\n    reply = 'none left'"
+        assert run(code, level=0, limits=Limits(memory=2**29)) == "none left"
+
+
+@needs_bubblewrap
+@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests run as an ordinary user already")
+@pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason=f"there is no {SYSTEM_PYTHON}")
+def test_ordinary_user(marker: str) -> None:
+    """Where root runs the tests, those above run as root: an ordinary user gets level 2 too."""
+    inside = (
+        _BEGIN
+        + "reply = [os.getuid() == 0, os.getpid(), os.listdir('/proc/1/task'), os.listdir('/tmp'), "
+        + "os.path.exists('/root'), [n for _, n in socket.if_nameindex()], "
+        + "open('/proc/1/environ').read().count('SECRET')]"
+        + _END
+    )
+    outside = f"""
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from autograder import sandbox
+assert sandbox.isolation_level() == 2
+with sandbox.start(code={inside!r}) as process:
+    print(process.socket.recv(65536).decode())
+with sandbox.start(code={f"'{marker}'" + FORK_BOMB!r}) as process:
+    time.sleep(0.3)
+"""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "autograder").mkdir(mode=0o755)
+        for file in ("__init__.py", "sandbox.py"):
+            shutil.copy(ROOT / "autograder" / file, folder / "autograder")
+        drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        done = subprocess.run(
+            [*drop, str(SYSTEM_PYTHON), "-B", "-c", outside, name],
+            env={"PATH": os.environ["PATH"], "SECRET": marker},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [False, 1, ["1"], [], False, ["lo"], 0]
+    assert is_gone(marker)
