@@ -85,7 +85,7 @@ def feedback_html(result: Judgement) -> str:
         # An unreadable hand-in has one message, and no checks that are worth a line.
         cells=[] if result.status is Outcome.UNREADABLE else cells,
         curves=curves,
-        mark=lambda status: _MARKS.get(status, "✘"),
+        mark=_mark,
         points=_points,
     )
 
@@ -151,17 +151,22 @@ def lost(result: Judgement) -> str:
 
 
 def verdict_html(checks: Iterable[CheckResult]) -> Markup:
-    """The checks of one cell as a table, for nbgrader's feedback page."""
-    cells = Markup("").join(
-        Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>").format(
-            row.title, row.status.value, row.points, row.message
+    """The checks of one cell as a table, for nbgrader's feedback page: all styles are inline."""
+    left = Markup(' style="text-align:left"')
+    body = Markup("").join(
+        Markup("<tr><td{0}>{1}</td><td{0}>{2}</td><td{0}>{3}</td><td{0}>{4}</td></tr>").format(
+            left, row.title, f"{_mark(row.status)} {row.status}", row.points, row.message
         )
         for row in rows_for_student(checks)
     )
-    head = Markup("<tr><th>Check</th><th>Result</th><th>Points</th><th></th></tr>")
-    return Markup('<table class="table"><thead>{}</thead><tbody>{}</tbody></table>').format(
-        head, cells
-    )
+    names = ("Check", "Result", "Points", "What the grader says")
+    head = Markup("").join(Markup("<th{}>{}</th>").format(left, name) for name in names)
+    table = '<table class="table"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
+    return Markup(table).format(head, body)
+
+
+def _mark(status: Status) -> str:
+    return _MARKS.get(status, "✘")
 
 
 def _points(value: float) -> str:

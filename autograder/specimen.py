@@ -29,7 +29,8 @@ def solved(master: Master, changes: Mapping[str, str] | None = None) -> Notebook
     for node in notebook.cells:
         cell = identify(node, master)
         if cell is not None and cell.kind in OWN:
-            text = changes.get(cell.name, cell.source)
+            # A model answer without its marking scheme, which is for graders.
+            text = changes.get(cell.name, cell.source).partition("**Marking:**")[0]
             node.source = "\n".join(
                 line for line in text.splitlines() if line.strip() not in _MARKS
             )

@@ -18,8 +18,7 @@ def draw_autoencoder(image: Tensor, code_size: int = 2) -> Figure:
         image: (28, 28) or (1, 28, 28) in [0, 1]; it is shown at both ends.
         code_size: how many numbers the code has.
     """
-    figure = Figure(figsize=(9, 2.9), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = plt.subplots(figsize=(9, 2.9), layout="constrained")
     axes.set(xlim=(0, 18), ylim=(-0.9, 5.4), aspect="equal")
     axes.axis("off")
 

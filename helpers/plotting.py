@@ -189,7 +189,8 @@ def plot_losses(
             axes.legend(frameon=False)
         axes.set_xlim(0.5, max(longest, 2) + 0.5)
         if threshold is not None:
-            draw_threshold(axes, threshold)
+            lasts = [losses[-1] for losses in curves.values() if losses]
+            draw_threshold(axes, threshold, above=max(lasts, default=0) > threshold)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel(ylabel)
@@ -231,7 +232,7 @@ def plot_sweep(
         for x, y in points:
             axes.annotate(f"{y:.3g}", (x, y), (4, 6), **NUMBER)
         if threshold is not None:
-            draw_threshold(axes, threshold)
+            draw_threshold(axes, threshold, above=points[-1][1] > threshold)
         axes.set_xscale("log", base=2)
         axes.set_xticks([x for x, _ in points], [f"{x:g}" for x, _ in points])
         axes.xaxis.set_minor_locator(NullLocator())
@@ -508,15 +509,16 @@ def new_figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
             plt.close(figure)
 
 
-def draw_threshold(axes: Axes, threshold: float) -> None:
-    """A dashed line with its value, which a training must end below."""
+def draw_threshold(axes: Axes, threshold: float, *, above: bool) -> None:
+    """A dashed line with its value, which a training must end below; ``above``: it ended above."""
     axes.axhline(threshold, color="#333333", linestyle="--", linewidth=1.2)
     axes.annotate(
         f"pass mark: below {threshold:g}",
-        (0, threshold),  # on the left, where a falling loss is still far above
-        (6, 4),
+        (1, threshold),
+        # On the right, on the side of the line where the curves do not end.
+        (-6, -13 if above else 5),
         xycoords=axes.get_yaxis_transform(),
-        **NUMBER,
+        **{**NUMBER, "ha": "right"},
     )
 
 

@@ -418,7 +418,7 @@ def describe_restored(history: History, checkpoint: Checkpoint, n_epochs: int) -
         epochs += f" (n_epochs is now {n_epochs})"
     return (
         f"Restored {history.name!r}, trained on {when}: {epochs}, last loss "
-        f"{history.losses[-1]:.4g}. To train again, pass retrain=True or delete "
+        f"{history.losses[-1]:.4g}. To train again, delete "
         f"{checkpoint.weights}."
     )
 

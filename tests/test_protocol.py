@@ -131,13 +131,18 @@ class TestRoundTrip:
     @settings(max_examples=50, deadline=None, derandomize=True, database=None)
     @given(
         st.recursive(
-            st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.text(max_size=50)
+            st.none()
+            | st.booleans()
+            | st.integers(-(2**63) + 1, 2**63 - 1)
+            | st.text(max_size=50)
             | st.floats(allow_nan=False),
-            lambda inner: st.lists(inner, max_size=4)
-            | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+            lambda inner: (
+                st.lists(inner, max_size=4)
+                | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+            ),
             max_leaves=12,
         )
-    )  # fmt: skip
+    )
     def test_anything_plain(self, message: Any) -> None:
         # Deeper than the engine ever sends is refused, not mangled.
         with contextlib.suppress(ProtocolError):
@@ -172,8 +177,12 @@ class TestSendingRefuses:
 class TestReceivingRefuses:
     @pytest.mark.parametrize(
         ("n_header", "n_blob"),
-        [(protocol.MAX_HEADER_BYTES + 1, 0), (2, protocol.MAX_BLOB_BYTES + 1), (2**32 - 1, 2**64 - 1)],
-    )  # fmt: skip
+        [
+            (protocol.MAX_HEADER_BYTES + 1, 0),
+            (2, protocol.MAX_BLOB_BYTES + 1),
+            (2**32 - 1, 2**64 - 1),
+        ],
+    )
     def test_lengths_before_bytes(self, n_header: int, n_blob: int) -> None:
         assert "too large" in refused(struct.pack(">IQ", n_header, n_blob))
 
@@ -209,7 +218,7 @@ class TestReceivingRefuses:
             b'{"tensor": []}',
             b'{"pickle": "x"}',
             b'{"list": [' * 5000,
-            b'{"list": [' * 13 + b"]}" * 13,
+            b'{"list": [' * 14 + b"]}" * 14,
             b"[" * 60_000,
         ],
         ids=lambda header: header[:24].decode(errors="replace"),
@@ -223,7 +232,8 @@ class TestReceivingRefuses:
             b"\0",
             b"\0" * 8,
             b"\xff" * 8,
-            struct.pack("<Q", protocol.MAX_HEADER_BYTES + 1) + b"{" * (protocol.MAX_HEADER_BYTES + 1),
+            struct.pack("<Q", protocol.MAX_HEADER_BYTES + 1)
+            + b"{" * (protocol.MAX_HEADER_BYTES + 1),
             save({"0": torch.zeros(3)})[:-1],
             save({"0": torch.zeros(3)}) + b"\0",
             save({"1": torch.zeros(3)}),
@@ -232,7 +242,7 @@ class TestReceivingRefuses:
             struct.pack("<Q", 2) + b"[]",
         ],
         ids=range(10),
-    )  # fmt: skip
+    )
     def test_blobs(self, blob: bytes) -> None:
         assert refused(frame(b'{"tensor": "0"}', blob))
 

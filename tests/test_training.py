@@ -108,7 +108,7 @@ def test_trains_and_restores(
     assert line.count("\n") == 1
     assert "Restored 'ae', trained on 20" in line
     assert "3 epochs, last loss" in line
-    assert "retrain=True" in line
+    assert "To train again, delete" in line
     assert restored == history
     assert same_weights(fresh, model)
     assert models["ae"] is fresh
