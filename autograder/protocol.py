@@ -106,7 +106,8 @@ def receive(sock: socket.socket, deadline: float | None = None, caps: Caps | Non
         if n_header > caps.header or n_blob > caps.blob:
             raise ProtocolError("The message is too large.")
         header = json.loads(_read(sock, n_header, deadline))
-        return _unpack(header, _tensors(_read(sock, n_blob, deadline), caps))
+        blob = _read(sock, n_blob, deadline)
+        return _unpack(header, read_tensors(blob, caps.header) if blob else {})
     except ProtocolError:
         raise
     except TimeoutError as error:
@@ -218,23 +219,18 @@ def _text(value: str) -> str:
     return value.encode(errors="replace").decode()
 
 
-def _tensors(blob: bytearray, caps: Caps) -> dict[str, Tensor]:
-    """The tensors of a blob, their dtypes checked."""
-    if not blob:
-        return {}
-    check_safetensors_header(blob, caps.header)
-    tensors = load_safetensors(bytes(blob))
+def read_tensors(data: bytes | bytearray, max_header: int = MAX_HEADER_BYTES) -> dict[str, Tensor]:
+    """The tensors of safetensors bytes, which may be anything.
+
+    Raises:
+        ProtocolError: if the header is too long (a million empty tensors cost gigabytes) or a dtype
+            is not allowed.
+        Exception: of many kinds, from the parser.
+    """
+    if len(data) < 8 or int.from_bytes(data[:8], "little") > max_header:
+        raise ProtocolError("The header of the tensors is damaged or too long.")
+    tensors = load_safetensors(bytes(data))
     for tensor in tensors.values():
         if tensor.dtype not in _DTYPES:
             raise ProtocolError(f"Tensors of dtype {tensor.dtype} are not allowed.")
     return tensors
-
-
-def check_safetensors_header(data: bytes | bytearray, max_bytes: int = MAX_HEADER_BYTES) -> None:
-    """Refuse a safetensors header that is too long: a million empty tensors cost gigabytes.
-
-    Raises:
-        ProtocolError: if it is.
-    """
-    if len(data) < 8 or int.from_bytes(data[:8], "little") > max_bytes:
-        raise ProtocolError("The header of the tensors is damaged or too long.")

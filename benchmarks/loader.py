@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def train(batches: Any) -> None:
     """One epoch of an autoencoder of the reference's size."""
     torch.manual_seed(0)
     sizes = [784, 400, 400, 2, 400, 400, 784]
-    layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+    layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
     model = nn.Sequential(nn.Flatten(), *(m for layer in layers for m in (layer, nn.LeakyReLU())))
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     for images, _ in batches:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import struct
 import warnings
@@ -121,9 +122,9 @@ def write_idx(folder: Path, images: Tensor, labels: Tensor, *, train: bool) -> N
 
 def _find_folder(root: str | Path | None) -> Path:
     """The folder with the files, by the order of :class:`MNIST`."""
-    explicit = root if root is not None else os.environ.get(ENVIRONMENT)
+    explicit = root if root is not None else os.environ.get(ENVIRONMENT) or None
     if explicit is not None:
-        folder = _with_files(Path(explicit))
+        folder = _with_files(_home(explicit))
         if folder is None:
             raise DataError(f"There is no MNIST in {explicit}: expected {', '.join(_FILES)} (.gz).")
         return folder
@@ -139,7 +140,12 @@ def _candidates() -> Iterator[Path]:
     if KAGGLE_INPUT.is_dir():
         for pattern in ("*", "*/*", "*/*/*"):
             yield from (path for path in sorted(KAGGLE_INPUT.glob(pattern)) if path.is_dir())
-    yield from (Path("data"), Path.home() / "data", EMBEDDED)
+    yield from (Path("data"), _home("~/data"), EMBEDDED)
+
+
+def _home(path: str | Path) -> Path:
+    """The path with the home folder for ``~``; as it is where there is no home."""
+    return Path(os.path.expanduser(path))
 
 
 def _with_files(folder: Path) -> Path | None:
@@ -204,7 +210,7 @@ def _read_idx(folder: Path, name: str, magic: int) -> Tensor:
         raise DataError(f"{folder / name} is no IDX file: delete it and fetch it again.")
     shape = struct.unpack(f">{n_dims}i", content[4:header])
     pixels = np.frombuffer(content, np.uint8, offset=header)
-    if min(shape) < 0 or int(np.prod(shape)) != pixels.size:
+    if min(shape) < 0 or math.prod(shape) != pixels.size:
         raise DataError(f"{folder / name} is cut off: delete it and fetch it again.")
     return torch.from_numpy(pixels.reshape(shape).copy())
 

@@ -34,7 +34,7 @@ class Engine:
         self, names: dict[str, Any], failures: dict[str, StudentError] | None = None
     ) -> None:
         self._names = names
-        self._failures = failures or {}
+        self._failures = {} if failures is None else failures
         self._objects: list[Any] = []
 
     def execute(self, request: Request) -> Any:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import Compose, ToTensor, v2
+from torchvision.tv_tensors import Image
 
 from helpers.data import MNIST
+from helpers.randomness import random_state, same_randomness
 
 #: Images on which a transform is tried out.
 _N_PROBES = 8
@@ -63,7 +62,7 @@ class Loader:
         self._generator = generator
         self._device = torch.device(device)
         self._n_images = len(dataset)
-        self._resident = None if _is_random(dataset) else self._decode(range(self._n_images))
+        self._resident = self._everything()
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
@@ -71,6 +70,12 @@ class Loader:
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # Each epoch of a DataLoader first draws a seed for its workers, whether it has any or not.
+        torch.empty((), dtype=torch.int64).random_(generator=self._generator)
+        return self._batches()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch."""
         order = self._order()
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             chosen = order[start : start + self.batch_size]
@@ -80,11 +85,11 @@ class Loader:
                 images, labels = self._resident
                 chosen = chosen.to(self._device)
                 yield images[chosen], labels[chosen]
+        if self._shuffle and self._generator is not None:
+            self._order()  # the RandomSampler draws a second order as it ends, and drops it
 
     def _order(self) -> Tensor:
-        """The order of one epoch, drawn as DataLoader and its RandomSampler draw it."""
-        # Each epoch of a DataLoader first draws a seed for its workers, whether it has any or not.
-        torch.empty((), dtype=torch.int64).random_(generator=self._generator)
+        """The order of one epoch, drawn as DataLoader's RandomSampler draws it."""
         if not self._shuffle:
             return torch.arange(self._n_images)
         generator = self._generator
@@ -93,77 +98,61 @@ class Loader:
             generator.manual_seed(int(torch.empty((), dtype=torch.int64).random_().item()))
         return torch.randperm(self._n_images, generator=generator)
 
-    def _decode(self, indices: Any) -> tuple[Tensor, Tensor]:
+    def _everything(self) -> tuple[Tensor, Tensor] | None:
+        """All images and labels, on the device; None if they differ from one epoch to the next."""
+        plain = _all_at_once(self.dataset)
+        if plain is not None:
+            images, labels = plain
+            return images.to(self._device), labels.to(self._device)
+        return None if _is_random(self.dataset) else self._decode(range(self._n_images))
+
+    def _decode(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
         """Transformed images and labels, stacked, on the device."""
-        everything = len(indices) == self._n_images
-        if everything and (resident := _all_at_once(self.dataset)) is not None:
-            images, labels = resident
-        else:
-            pairs = [self.dataset[index] for index in indices]
-            images = _stack([image for image, _ in pairs])
-            labels = torch.tensor([int(label) for _, label in pairs])
+        pairs = [self.dataset[index] for index in indices]
+        images = _stack([image for image, _ in pairs])
+        labels = torch.tensor([int(label) for _, label in pairs])
         return images.to(self._device), labels.to(self._device)
 
 
 def _stack(images: list[Any]) -> Tensor:
     """One tensor of all images."""
-    if not isinstance(images[0], Tensor):
-        kind = type(images[0]).__name__
-        raise TypeError(
-            f"The data set gives images of type {kind}: its transform should make tensors of them."
-        )
+    _check_tensor(images[0])
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         raise TypeError(f"The transform gives tensors of several shapes: {sorted(shapes)[:3]}.")
     return torch.stack(images)
 
 
+def _check_tensor(image: Any) -> None:
+    if not isinstance(image, Tensor):
+        kind = type(image).__name__
+        raise TypeError(
+            f"The data set gives images of type {kind}: its transform should make tensors of them."
+        )
+
+
 def _all_at_once(dataset: Dataset[Any]) -> tuple[Tensor, Tensor] | None:
-    """The whole data set in one go, where its transform is plain enough; None where it is not."""
-    if not isinstance(dataset, MNIST) or dataset.target_transform is not None:
+    """The whole data set in one go, where its transform only makes floats of the pixels."""
+    # A subclass may give other items.
+    if type(dataset) is not MNIST or dataset.target_transform is not None:
         return None
-    if not _is_to_float(dataset.transform):
-        return None
-    return dataset.data[:, None].float().div(255), dataset.targets
-
-
-def _is_to_float(transform: Any) -> bool:
-    """Whether a transform does no more than divide the pixels by 255."""
-    if isinstance(transform, Compose | v2.Compose):
-        *before, last = transform.transforms
-        if isinstance(last, v2.ToDtype):
-            plain = last.dtype is torch.float32 and last.scale
-            return plain and len(before) == 1 and isinstance(before[0], v2.ToImage)
-        return not before and _is_to_float(last)
-    return type(transform) is ToTensor
+    transform: Any = dataset.transform
+    pixels = dataset.data[:, None]
+    steps = transform.transforms if isinstance(transform, Compose | v2.Compose) else [transform]
+    kinds = [type(step) for step in steps]
+    if kinds == [ToTensor]:
+        return pixels.float().div_(255), dataset.targets
+    if kinds == [v2.ToImage, v2.ToDtype]:
+        return steps[1](Image(pixels)).as_subclass(Tensor), dataset.targets
+    return None
 
 
 def _is_random(dataset: Dataset[Any]) -> bool:
-    """Whether the same image comes out differently under another seed."""
+    """Whether an image comes out differently each time, or draws random numbers on its way."""
     n_probes = min(_N_PROBES, len(dataset))  # type: ignore[arg-type]
-    tries = []
     with same_randomness():
-        for seed in (1, 2, 3):
-            torch.manual_seed(seed)
-            np.random.seed(seed)
-            random.seed(seed)
-            tries.append([dataset[index][0] for index in range(n_probes)])
-    if not isinstance(tries[0][0], Tensor):
-        return False  # the error message comes when they are stacked
-    return any(
-        a.shape != b.shape or not torch.equal(a, b)
-        for other in tries[1:]
-        for a, b in zip(tries[0], other, strict=True)
-    )
-
-
-@contextmanager
-def same_randomness() -> Iterator[None]:
-    """Leave the state of every random number generator as it was."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+        before = random_state()
+        first, second = ([dataset[i][0] for i in range(n_probes)] for _ in range(2))
+        drawn = random_state() != before
+    _check_tensor(first[0])
+    return drawn or any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))

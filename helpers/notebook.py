@@ -6,19 +6,15 @@ import ast
 import html
 import json
 import os
-import random
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import numpy as np
-import torch
 
 from helpers import deliverables
 from helpers.check import Check, Result, Status, load_checks, run
 from helpers.engine import Engine
+from helpers.randomness import same_randomness
 from helpers.submission import Submission
 
 _MARKS = {
@@ -111,21 +107,13 @@ def _run_all(checks: Iterable[Check]) -> list[Result]:
     # The names of the notebook are those of IPython's user; outside IPython, of __main__.
     import __main__
 
-    with _same_randomness():
-        # One engine a check: what a check made is dropped with it.
-        return [run(c, Submission(Engine(vars(__main__)).execute)) for c in checks]
-
-
-@contextmanager
-def _same_randomness() -> Iterator[None]:
-    """Leave the state of every random number generator as it was."""
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
+    # One submission for all, since checks keep what they have computed about it.
+    submission, results = Submission(Engine(vars(__main__)).execute), []
+    with same_randomness():
+        for each in checks:
+            results.append(run(each, submission))
+            submission.ask("forget")  # what a check made is dropped with it
+    return results
 
 
 def _build_zip(deliverable: deliverables.Deliverable, student: str, notebook: str | None) -> str:
@@ -146,7 +134,8 @@ def _build_zip(deliverable: deliverables.Deliverable, student: str, notebook: st
         archive.writestr(f"{deliverable.id}.ipynb", content)
         for file in files:
             archive.write(file, file.as_posix())
-    size = path.stat().st_size
+        unpacked = sum(info.file_size for info in archive.infolist())
+    size = max(path.stat().st_size, unpacked)
     if size > deliverables.MAX_HANDIN_BYTES:
         return f"{path} is too large to hand in ({size / 2**20:.0f} MB)."
     warnings = ""
@@ -173,8 +162,9 @@ def _unsaved(content: str) -> bool:
     """Whether the last cells that ran look different in the saved notebook."""
     from IPython.core.getipython import get_ipython
 
-    shell = get_ipython()
-    ran: list[str] = shell.user_ns.get("In", [])[-20:] if shell is not None else []
+    # As they were typed: IPython's `In` has magics (%...) rewritten as calls.
+    history = getattr(get_ipython(), "history_manager", None)
+    ran: list[str] = history.input_hist_raw[-20:] if history is not None else []
     try:
         cells = json.loads(content)["cells"]
     except (ValueError, KeyError, TypeError):

@@ -329,8 +329,8 @@ plot_sweep(sizes, errors, xlabel="numbers in a code", ylabel="training MSE after
 #
 # **Marking:** 1 for describing the fall and its flattening with figures from the plot; 1 for why it
 # falls (more information gets through); 1 for why gains shrink (large sources of variation first);
-# 1 for copying, and why that is of little use. An answer that claims a minimum at some size, against
-# the plot, loses the first point.
+# 1 for copying, and why that is of little use. An answer that claims a minimum at some size,
+# against the plot, loses the first point.
 # ### END SOLUTION
 
 # %% [markdown] written="linear" points=3

@@ -16,7 +16,7 @@ import pytest
 from jinja2 import Environment
 from nbformat import NotebookNode
 
-from autograder import gradebook, preprocessors, release
+from autograder import gradebook, grading, preprocessors, release
 from autograder.judge import judge_version
 from autograder.master import Cell, load_master
 from autograder.results import CheckResult, Judgement, Outcome
@@ -50,7 +50,7 @@ def no_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> Judgement:
         raise AssertionError("The judge was asked.")
 
-    monkeypatch.setattr(preprocessors, "judge", refuse)
+    monkeypatch.setattr(grading, "judge", refuse)
 
 
 def cells(kind: str) -> list[Cell]:
@@ -103,7 +103,7 @@ def say(
         for check in load_checks(ID, hidden=True)
     ]
     checks = tuple(CheckResult.of(result) for result in results)
-    folder = gradebook.submission_path(course, ID, student)
+    folder = grading.submission_path(course, ID, student)
     judgement = Judgement(
         deliverable=ID,
         student=student,
@@ -116,7 +116,7 @@ def say(
         judge_sha256=judge_version(ID),
         seconds=1.0,
     )
-    judgement.write(gradebook.result_path(course, ID, student))
+    judgement.write(grading.result_path(course, ID, student))
     return judgement
 
 
@@ -368,7 +368,7 @@ def test_result_of_an_older_submission_is_not_used(
         asked.append(student)
         return say(course, student, lambda check: Status.FAILED)
 
-    monkeypatch.setattr(preprocessors, "judge", judge)
+    monkeypatch.setattr(grading, "judge", judge)
     record(course)
     assert asked == ["ada"]
     assert {marks(course, "ada")[cell.name] for cell in cells("check")} == {0.0}
@@ -379,7 +379,7 @@ def test_impossible_mark_is_refused(course: Path) -> None:
     said = say(course, "ada")
     more = said.checks[0].model_copy(update={"earned": 1e6})
     said.model_copy(update={"checks": (more, *said.checks[1:])}).write(
-        gradebook.result_path(course, ID, "ada")
+        grading.result_path(course, ID, "ada")
     )
     report = gradebook.record(course, ID)
     assert "release it again" in report.problems["ada"]

@@ -1,4 +1,4 @@
-"""Strangers' notebooks through the real judge: none gains a point, stops the judge, or hurts another.
+"""Strangers' notebooks through the real judge: none gains a point, stops it, or hurts another.
 
 Each attack is a piece of code in one cell of an otherwise solved notebook. The comment above it
 says what it tries. Marks are compared, check cell by check cell, with those of the same notebook
@@ -12,8 +12,8 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +26,7 @@ from helpers.check import Status
 
 ID = "d1_autoencoder"
 MASTER = load_master(ID)
-PATIENCE = Patience(cell=1.5, request=2.5, submission=15.0)
+PATIENCE = Patience(cell=2.0, request=4.0, submission=30.0)
 #: What can be checked without a trained model.
 UNTRAINED = frozenset({"architecture", "settings", "loss", "training"})
 FULL = {name: MASTER.cell(name).points for name in UNTRAINED}
@@ -110,6 +110,27 @@ def flood(data):
             pass
 """
 
+_LONG = """
+    syntax, endless in C, endless, reads its standard input, waits in a shell, list of bytes,
+    prints without end, sys.exit, quit, GeneratorExit, abort, endless recursion, __str__ exits,
+    NameError of a list, a passed status, rubbish to all files, a broken frame, exits, SystemExit,
+    KeyboardInterrupt in forward, prints 100 MB in forward, an int that lies, a float16 tensor,
+    a bool tensor, a float8 tensor, a quantised tensor, a tensor over the limit, nothing,
+    a list within itself, a huge dict, a generator, itself, different at each call, torch.equal,
+    builtins, helpers.expect, protocol.send, zero, text, dict, dict of ints, handle
+"""
+#: Judged in the long run alone: near others that are judged always, or slow.
+LONG = {name.strip() for name in _LONG.split(",")}
+
+
+def cases(attacks: dict[str, str]) -> list[Any]:
+    """Parameters of a test, by name."""
+    marks = {True: [pytest.mark.long], False: []}
+    return [
+        pytest.param(code, id=name, marks=marks[name in LONG]) for name, code in attacks.items()
+    ]
+
+
 #: Attacks on the process, at the top of a cell: the model's cell stays honest and keeps its points.
 IN_CELL = {
     # nothing: a plain mistake
@@ -187,7 +208,12 @@ IN_CELL = {
     "a huge length to all files": _FORGE + "flood(struct.pack('>IQ', 2**32 - 1, 2**64 - 1))",
     "a broken frame": _FORGE + "flood(struct.pack('>IQ', 5, 0) + b'[[[[[')",
     # to leave something running
-    "a busy thread": "import threading; threading.Thread(target=lambda: exec('while 1: 1')).start()",
+    "a busy thread": """
+        import threading
+        def busy():
+            while True: pass
+        threading.Thread(target=busy).start()
+    """,
     "shuts the socket": """
         import socket
         for fd in range(3, 256):
@@ -198,7 +224,7 @@ IN_CELL = {
 
 
 class TestInCell:
-    @pytest.mark.parametrize("attack", IN_CELL.values(), ids=IN_CELL.keys())
+    @pytest.mark.parametrize("attack", cases(IN_CELL))
     def test_rest_keeps_its_points(self, attack: str, judge_changed: Judge) -> None:
         only = frozenset({"architecture", "settings"})
         judgement = judge_changed(before("choices", attack), only)
@@ -212,7 +238,6 @@ class TestInCell:
         judgement = judge_changed(changes)
         expect_sound(judgement)
         assert judgement.score == 0
-        assert judgement.status is Outcome.ERROR
 
     @pytest.mark.long
     def test_all_cells_are_endless(self, judge_changed: Judge) -> None:
@@ -261,7 +286,7 @@ ctypes.CDLL(None).prctl(15, {marker[:15]!r})
         """Files that one process leaves are not there in the next, nor in the next hand-in."""
         leave = """
             import os
-            assert os.listdir('/tmp') == [] == os.listdir('/dev/shm')
+            assert 'left' not in os.listdir('/tmp') + os.listdir('/dev/shm')
             open('/tmp/left', 'w').write('x'); open('/dev/shm/left', 'w').write('x')
         """
         kills = before("loss_and_optimizer", "import os; os._exit(0)")
@@ -283,13 +308,13 @@ def _called(name: bytes) -> int:
 #: What forward may answer with, or do.
 IN_FORWARD = {
     "raises": "raise ValueError",
-    "endless": "while True: pass",
+    "endless in forward": "while True: pass",
     "exits": "import os; os._exit(0)",
     "SystemExit": "raise SystemExit(0)",
-    "KeyboardInterrupt": "raise KeyboardInterrupt",
+    "KeyboardInterrupt in forward": "raise KeyboardInterrupt",
     "a huge tensor": "return torch.zeros(10**12)",
     "many tensors": "x = []\nwhile True: x.append(torch.empty(10**8, dtype=torch.uint8))",
-    "prints 100 MB": "print('x' * 10**8)\nreturn x",
+    "prints 100 MB in forward": "print('x' * 10**8)\nreturn x",
     # to be taken for equal to whatever it is compared with
     "a tensor that equals all": """
         class Yes(torch.Tensor):
@@ -333,37 +358,29 @@ IN_FORWARD = {
     "a huge dict": "return dict.fromkeys(range(10**6))",
     "a dict with odd keys": r"return {'\ud800': 1, 1: 2, '1': 3}",
     "a text of 10 MB": "return 'x' * 10**7",
-    "a text that does not end": "class S(str):\n    def __getitem__(self, i): return self\nreturn S('x' * 10**7)",
+    "a text that does not end": """
+        class S(str):
+            def __getitem__(self, i): return self
+        return S('x' * 10**7)
+    """,
     "a generator": "return (y for y in x)",
     "a type with an odd name": r"return type('\ud800' * 10**6, (), {})()",
     "different at each call": "return torch.rand_like(x)",
     "itself": "return self",
-}  # fmt: skip
-_SLOW = ("endless", "exits")
-
-
-@cache
-def _honest_forward() -> dict[str, float]:
-    return {}
+}
 
 
 class TestInForward:
     @pytest.fixture(scope="class")
     def honest(self, judge_changed: Judge) -> dict[str, float]:
-        """What the class earns whose forward only raises."""
-        found = judge_changed(in_forward("raise ValueError"), frozenset({"architecture"}))
+        """What the class earns whose forward gives back its input."""
+        found = judge_changed(in_forward("return x"), frozenset({"architecture"}))
         earned = found.points("architecture")
         assert earned is not None
         assert 0 < earned < FULL["architecture"]
         return {"architecture": earned}
 
-    @pytest.mark.parametrize(
-        "attack",
-        [
-            pytest.param(code, id=name, marks=[pytest.mark.long] if name in _SLOW else [])
-            for name, code in IN_FORWARD.items()
-        ],
-    )
+    @pytest.mark.parametrize("attack", cases(IN_FORWARD))
     def test_no_gain(self, attack: str, judge_changed: Judge, honest: dict[str, float]) -> None:
         judgement = judge_changed(in_forward(attack), frozenset({"architecture"}))
         expect_sound(judgement)
@@ -378,7 +395,7 @@ CHEATS = {
     "torch.allclose": "torch.allclose = lambda *_, **__: True",
     "torch.equal": "torch.equal = torch.isclose = lambda *_, **__: True",
     "Tensor.__eq__": "torch.Tensor.__eq__ = torch.Tensor.__lt__ = lambda *_: torch.tensor(True)",
-    "mse_loss": "torch.nn.functional.mse_loss = lambda *_, **__: torch.zeros((), requires_grad=True)",
+    "mse_loss": "nn.functional.mse_loss = lambda *_, **__: torch.zeros((), requires_grad=True)",
     "builtins": "import builtins; builtins.all = builtins.any = lambda *_: True",
     # to change the checks
     "helpers.check.run": """
@@ -417,7 +434,8 @@ CHEATS = {
     """,
     # to be first with an answer, or with many
     "answers to all files": _FORGE + "flood(frame({'dict': {'value': True}}) * 100)",
-    "answers all the time": _FORGE + """
+    "answers all the time": _FORGE
+    + """
 def more():
     while True: flood(frame({'dict': {'value': {'float': 'nan'}}}))
 threading.Thread(target=more, daemon=True).start()
@@ -441,8 +459,8 @@ FORGED_ANSWERS = {
     "handle": "Ref(0, 'Sequential')",
     "handle far off": "Ref(2**62, 'Sequential')",
     "handles": "{'a': Ref(0, 'x'), 'b': [Ref(0, 'x')]}",
-    "something else each time": "random.choice([None, True, 0, [], {}, torch.zeros(()), Ref(0, '')])",
-}  # fmt: skip
+    "something else each time": "random.choice([None, True, [], {}, torch.zeros(()), Ref(0, '')])",
+}
 
 
 class TestCheats:
@@ -458,12 +476,12 @@ class TestCheats:
         expect_sound(found)
         return {cell: earned or 0.0 for cell, earned in points(found).items()}
 
-    @pytest.mark.parametrize("attack", CHEATS.values(), ids=CHEATS.keys())
+    @pytest.mark.parametrize("attack", cases(CHEATS))
     def test_no_gain(self, attack: str, judge_changed: Judge, honest: dict[str, float]) -> None:
         judgement = judge_changed({**self.WRONG, **before("choices", attack)})
         expect_no_gain(judgement, honest)
 
-    @pytest.mark.parametrize("answer", FORGED_ANSWERS.values(), ids=FORGED_ANSWERS.keys())
+    @pytest.mark.parametrize("answer", cases(FORGED_ANSWERS))
     def test_forged_answers(self, answer: str, judge_changed: Judge) -> None:
         """Whatever a worker answers, the judge's checks can bear it."""
         attack = f"""

@@ -70,7 +70,7 @@ def model_is_in_training_mode(submission: Submission) -> None:
     trial = Trial(submission, lr=0.1)
     trial.model.call("eval")
     trial.epoch()
-    modes = trial.model.get("was_training")
+    modes = trial.model.get("recorder.was_training")
     expect(
         isinstance(modes, list) and bool(modes) and all(mode is True for mode in modes),
         "The model was in evaluation mode, or without gradients, during the training.",

@@ -23,7 +23,6 @@ D1 = get("d1_autoencoder")
 INPUT_DIM = 784
 #: Layers that only change a shape.
 SHAPE_LAYERS = ("Flatten", "Unflatten", "Identity")
-FLATTEN_HINT = "nn.Flatten(2, 3) keeps the channel axis: nn.Flatten() starts at axis 1."
 
 
 def new_model(submission: Submission, latent_dim: int = 2, hidden_dim: int = 32) -> Object:
@@ -47,13 +46,15 @@ def encoder_maps_images_to_codes(submission: Submission) -> None:
     for latent_dim in (2, 5):
         model = new_model(submission, latent_dim)
         for n_images in (7, 1):
-            model.tensor(
-                "encoder",
-                random_images(n_images),
-                shape=(n_images, latent_dim),
-                what=f"For {n_images} images and latent_dim={latent_dim}, the encoder's output",
-                hint=FLATTEN_HINT,
-            )
+            what = f"For {n_images} images and latent_dim={latent_dim}, the encoder's output"
+            codes = model.tensor("encoder", random_images(n_images), what=what)
+            shape, got = (n_images, latent_dim), tuple(codes.shape)
+            hint = "Is latent_dim used?"
+            if len(got) == 3:
+                hint = "nn.Flatten(2, 3) keeps the channel axis: nn.Flatten() starts at axis 1."
+            elif len(got) == 1:
+                hint = "The batch axis is gone: nn.Flatten() keeps it, nn.Flatten(0) does not."
+            expect(got == shape, f"{what} should have shape {shape}, but it has {got}.", hint)
 
 
 @check("architecture", points=4)
@@ -88,7 +89,7 @@ def forward_decodes_what_it_encodes(submission: Submission) -> None:
 
 @check("architecture", points=4)
 def layers_are_linear_and_leaky_relu(submission: Submission) -> None:
-    """Encoder and decoder are nn.Sequential of Linear and LeakyReLU layers, with one Sigmoid last."""
+    """Encoder and decoder are nn.Sequential of Linear and LeakyReLU, with a Sigmoid at the end."""
     model = new_model(submission)
     for part in ("encoder", "decoder"):
         outermost, *inner = model.layers(part)
@@ -97,7 +98,9 @@ def layers_are_linear_and_leaky_relu(submission: Submission) -> None:
             f"model.{part} should be an nn.Sequential, but it is a {outermost.type_name}.",
         )
         leaves = [layer for layer in inner if not layer.container]
-        allowed = {"Linear", "LeakyReLU", *SHAPE_LAYERS} | ({"Sigmoid"} & {_last(part, leaves)})
+        allowed = {"Linear", "LeakyReLU", *SHAPE_LAYERS}
+        if part == "decoder" and _last(leaves) == "Sigmoid":
+            allowed.add("Sigmoid")
         for layer in leaves:
             # A module of the student's own that only reshapes is fine.
             own_reshape = not layer.of_torch and layer.n_parameters == 0
@@ -120,7 +123,7 @@ def layers_are_linear_and_leaky_relu(submission: Submission) -> None:
 def codes_are_not_activated(submission: Submission) -> None:
     """The encoder ends in a Linear layer, so that codes may lie anywhere in the plane."""
     leaves = [layer for layer in new_model(submission).layers("encoder") if not layer.container]
-    last = _last("encoder", leaves)
+    last = _last(leaves)
     expect(
         last == "Linear",
         f"The encoder ends in {last or 'no layer at all'}; it should end in Linear.",
@@ -153,8 +156,8 @@ def outputs_reach_from_black_to_white(submission: Submission) -> None:
         )
 
 
-def _last(part: str, leaves: list[Layer]) -> str:
-    """The class of the last layer of a part that computes something."""
+def _last(leaves: list[Layer]) -> str:
+    """The class of the last layer that computes something."""
     kinds = [layer.type_name for layer in leaves if layer.of_torch]
     kinds = [kind for kind in kinds if kind not in SHAPE_LAYERS]
     return kinds[-1] if kinds else ""
@@ -459,7 +462,7 @@ def model_has_learned(submission: Submission) -> str:
     error = reconstruction_errors(submission).training
     expect(
         error < LEARNED_SOMETHING,
-        f"Training MSE {error:.4f}: not better than giving the mean image for each digit.",
+        f"Training MSE {error:.4f}: hardly better than always giving the mean image, or worse.",
         "Was the training cell run after your last change? Delete the folder `checkpoints` and run "
         "it again.",
     )
@@ -473,7 +476,9 @@ def training_error_is_low(submission: Submission) -> str:
     expect(
         error < D1.max_loss,
         f"Training MSE {error:.4f}; it must be below {D1.max_loss}.",
-        "Wider hidden layers, a learning rate near 1e-3 or smaller batches help.",
+        "Wider hidden layers, a learning rate near 1e-3 or smaller batches help."
+        if error < LEARNED_SOMETHING
+        else "",
     )
     return f"Training MSE {error:.4f} (must be below {D1.max_loss})."
 
