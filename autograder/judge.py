@@ -46,11 +46,8 @@ def judge(
     begin = time.monotonic()
     master = load_master(deliverable_id)
     level = sandbox.isolation_level() if level is None else level
-    checks = [
-        check
-        for check in load_checks(master.deliverable.id, hidden=True)
-        if only is None or check.cell in only
-    ]
+    checks = _in_order(load_checks(master.deliverable.id, hidden=True), master)
+    checks = [check for check in checks if only is None or check.cell in only]
     notices: tuple[str, ...] = ()
     reported: dict[str, list[float]] = {}
     message = ""
@@ -93,6 +90,12 @@ def judge_version(deliverable_id: str) -> str:
     for file in sorted(files):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def _in_order(checks: list[Check], master: Master) -> list[Check]:
+    """The checks in the order of their cells, those that are hidden behind the others."""
+    cells = [cell.name for cell in master.cells]
+    return sorted(checks, key=lambda check: cells.index(check.cell))
 
 
 def _run_checks(

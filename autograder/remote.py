@@ -48,8 +48,7 @@ class Worker:
             StudentError: if the student's code gave none; the process may be dead then.
             SandboxError: if the sandbox did not start.
         """
-        if not self._ready:
-            self._await_start()
+        self.await_start()
         try:
             protocol.expect_silence(self._process.socket)
             protocol.send(self._process.socket, message, deadline)
@@ -70,12 +69,14 @@ class Worker:
         self.alive = False
         self._process.kill()
 
-    def _await_start(self) -> None:
+    def await_start(self) -> None:
         """The worker's greeting comes before any student code runs: without it, the fault is ours.
 
         Raises:
             SandboxError: if it does not come.
         """
+        if self._ready:
+            return
         try:
             greeting = protocol.receive(self._process.socket, time.monotonic() + _STARTUP_SECONDS)
         except protocol.ProtocolError as error:
@@ -141,6 +142,9 @@ class Session:
         Starting a process is most of the time that judging takes.
         """
         if self._main_is_taken:
+            # Dead, not just idle: two that live can talk, by locks on the files that both see.
+            for worker in self._open:
+                worker.close()
             return self._load()
         self._main_is_taken = True
         return self._main_worker()
@@ -183,8 +187,10 @@ class Session:
         """
         fatal = StudentError("error", "")
         for _ in range(4):
+            self._deadline()  # when time is up, nothing more is started
             worker = self._spare.pop() if self._spare else Worker(self._start)
             self._open.append(worker)
+            worker.await_start()  # before any deadline: how long that takes is the machine's doing
             for number, placed in enumerate(self._program):
                 try:
                     self._run(worker, number, placed)

@@ -19,7 +19,7 @@ from helpers.loader import Loader
 REPEATS = 3
 
 
-def best(action: Callable[[], Any]) -> float:
+def seconds(action: Callable[[], Any]) -> float:
     """Seconds that an action takes."""
     begin = time.perf_counter()
     action()
@@ -56,8 +56,8 @@ def main() -> None:
         for name, work in (("loading", iterate), ("training", train)):
             times: dict[str, list[float]] = {"Loader": [], "DataLoader": []}
             for _ in range(REPEATS):
-                times["Loader"].append(best(lambda work=work, it=ours: work(it)))
-                times["DataLoader"].append(best(lambda work=work, it=theirs: work(it)))
+                times["Loader"].append(seconds(lambda work=work, it=ours: work(it)))
+                times["DataLoader"].append(seconds(lambda work=work, it=theirs: work(it)))
             a, b = min(times["Loader"]), min(times["DataLoader"])
             print(f"{batch_size:5} {name:>10} {a:8.2f} {b:14.2f} {b / a:6.1f}")
             results[f"{name}, batch {batch_size}"] = {

@@ -61,7 +61,9 @@ def expect_number(value: Any, *, what: str) -> float:
 
 def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
     """Whether two tensors agree within ``tolerance``, absolute and relative to their size."""
-    return a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+    return a.shape == b.shape and torch.allclose(
+        a.double(), b.double(), rtol=tolerance, atol=tolerance
+    )
 
 
 def _describe(value: Any) -> str:

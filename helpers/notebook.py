@@ -135,9 +135,9 @@ def _build_zip(deliverable: deliverables.Deliverable, student: str, notebook: st
         for file in files:
             archive.write(file, file.as_posix())
         unpacked = sum(info.file_size for info in archive.infolist())
-    size = max(path.stat().st_size, unpacked)
-    if size > deliverables.MAX_HANDIN_BYTES:
-        return f"{path} is too large to hand in ({size / 2**20:.0f} MB)."
+    size = path.stat().st_size
+    if max(size, unpacked) > deliverables.MAX_HANDIN_BYTES:
+        return f"{path} is too large to hand in ({max(size, unpacked) / 2**20:.0f} MB)."
     warnings = ""
     if len(files) < len(names):
         warnings += " It holds no trained model yet: run the training cell first."

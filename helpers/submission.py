@@ -162,7 +162,7 @@ class Object:
         answer = self.submission.ask("layers", self.ref, path)
         try:
             return [Layer(str(p), str(t), bool(c), bool(o), int(n)) for p, t, c, o, n in answer]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             fail(f"{path or self.type_name} cannot be looked into.")
 
     def get(self, path: str) -> Any:
@@ -224,13 +224,15 @@ class Submission:
     def build(self, path: str, *args: Any, **kwargs: Any) -> Object:
         """An object of a class of torch, torchvision or the kit, where the student's code runs."""
         answer = self.ask("build", None, path, *args, **kwargs)
-        assert isinstance(answer, Object)
+        if not isinstance(answer, Object):
+            fail(f"{path} cannot be made.")
         return answer
 
     def pil_image(self, pixels: Tensor) -> Object:
         """A PIL image from (H, W) or (H, W, 3) bytes, where the student's code runs."""
         answer = self.ask("pil_image", None, "", pixels)
-        assert isinstance(answer, Object)
+        if not isinstance(answer, Object):
+            fail("An image cannot be made.")
         return answer
 
     def trained(self, name: str) -> Object:
@@ -240,7 +242,8 @@ class Submission:
         nothing can pass from one part of a model to another but what the check itself hands on.
         """
         answer = self.ask("trained", None, name)
-        assert isinstance(answer, Object)
+        if not isinstance(answer, Object):
+            fail(f"The trained model {name!r} should be an object.")
         return answer
 
     def checkpoint(self, name: str) -> dict[str, Tensor]:

@@ -291,7 +291,7 @@ def rewrite(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], Non
 
 
 IMAGES, LABELS = NAMES[2:]
-DAMAGE = {
+DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut off while compressed": rewrite(IMAGES, lambda raw: raw[: len(raw) // 2]),
     "without its last byte": rewrite(IMAGES, lambda raw: raw[:-1]),
     "two bytes": rewrite(IMAGES, lambda raw: raw[:2]),

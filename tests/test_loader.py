@@ -94,7 +94,7 @@ def assert_same(dataset: Dataset[Any], **options: Any) -> None:
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 7, 10, 50, 64])
 def test_batches(numbers: TensorDataset, shuffle: bool, drop_last: bool, batch_size: int) -> None:
-    options = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last}
+    options: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last}
     assert_same(numbers, **options)
     assert len(Loader(numbers, **options)) == len(DataLoader(numbers, **options))
 
