@@ -175,7 +175,8 @@ def _points(value: float) -> str:
 
 def _file_name(student: str) -> str:
     """A file name for a student's page: whatever the name is, it stays in its folder."""
-    return f"{quote(student, safe='@+')[:120].replace('%', '_').lstrip('.')}.html"
+    plain = quote(student, safe="@+")[:120].replace("%", "_").lstrip(".")
+    return f"{plain or '_'}.html"
 
 
 def _curve(losses: Sequence[float], threshold: float) -> Markup:

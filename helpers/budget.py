@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 
 import torch
-import torchsummary
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -65,6 +64,8 @@ def summary(model: nn.Module, input_size: Sequence[int]) -> str:
 
 def torchsummary_text(model: nn.Module, input_size: Sequence[int]) -> str:
     """What torchsummary prints about a copy of ``model`` on the CPU."""
+    import torchsummary  # here, so that a notebook without it lacks no more than this text
+
     # A copy, since torchsummary knows no device but "cpu" and "cuda", moves BatchNorm's running
     # means with its random batch, and leaves its hooks behind when the model raises.
     twin = copy.deepcopy(model).cpu().eval()
