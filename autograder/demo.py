@@ -114,13 +114,13 @@ def run_demo(folder: Path, console: Console) -> None:
         console.print(f"   {student}: {what}; training...")
         begin = time.monotonic()
         work = hand_in(master, student, changes, folder / "work" / student, handins)
-        loss = reported_loss(work, facts.checkpoints[0])
-        console.print(
-            f"   {'':{len(student)}}  loss {loss:.4f} in {time.monotonic() - begin:.0f} s"
-        )
+        loss, seconds = reported_loss(work, facts.checkpoints[0]), time.monotonic() - begin
+        console.print(f"   {'':{len(student)}}  loss {loss:.4f} after {seconds:.0f} s in all")
     write(released_notebook(master), handins, f"{facts.id}-untouched")
-    write(solved(master, _HOSTILE), handins, f"{facts.id}-hostile")
-    whole = (handins / f"{facts.id}-hostile.ipynb").read_bytes()
+    # With a checkpoint that is not its own, too.
+    hostile = handins / f"{facts.id}-hostile"
+    whole = write(solved(master, _HOSTILE), hostile, facts.id).read_bytes()
+    shutil.copytree(folder / "work" / "reference" / "checkpoints", hostile / "checkpoints")
     (handins / f"{facts.id}-corrupt.ipynb").write_bytes(whole[: len(whole) // 2])
     console.print("   untouched, hostile, corrupt: handed in without training")
 

@@ -155,7 +155,11 @@ def verdict_html(checks: Iterable[CheckResult]) -> Markup:
     left = Markup(' style="text-align:left"')
     body = Markup("").join(
         Markup("<tr><td{0}>{1}</td><td{0}>{2}</td><td{0}>{3}</td><td{0}>{4}</td></tr>").format(
-            left, row.title, f"{_mark(row.status)} {row.status}", row.points, row.message
+            left,
+            row.title,
+            f"{_mark(row.status)}\N{NO-BREAK SPACE}{row.status}",
+            row.points,
+            row.message,
         )
         for row in rows_for_student(checks)
     )
