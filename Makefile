@@ -43,11 +43,11 @@ demo: setup
 
 test: setup lint
 	@echo "==> Running the tests"
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
+	@$(BIN)/python -m pytest -n 2 -m "not long"
 
 verify: setup lint
 	@echo "==> Verifying everything at full thresholds"
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2
 
 lint: setup
 	@echo "==> Checking style and types"

@@ -22,8 +22,6 @@ from autograder.specimen import execute, solved, write
 from helpers.check import Status
 from helpers.deliverables import get
 
-pytestmark = pytest.mark.xdist_group("trained")
-
 ID = "d1_autoencoder"
 CHECKPOINT, HISTORY = "checkpoints/autoencoder.safetensors", "checkpoints/autoencoder.json"
 #: The checks that pay for what the trained model does.
