@@ -35,12 +35,13 @@ def images_do_not_influence_each_other(submission: Submission) -> None:
     model = new_model(submission)
     images = random_images(6)
     together = model.tensor("", images)
-    alone = torch.cat([model.tensor("", image[None], shape=(1, 1, 28, 28)) for image in images])
-    expect(
-        close(together, alone),
-        "The output for an image changes with the other images of its batch.",
-        "Is the batch axis flattened away, or normalised over?",
-    )
+    for number in range(len(images)):
+        alone = model.tensor("", images[number : number + 1])
+        expect(
+            together.ndim > 0 and close(together[number : number + 1], alone),
+            "The output for an image changes with the other images of its batch.",
+            "Is the batch axis flattened away, or normalised over?",
+        )
 
 
 @check("architecture", points=2)
