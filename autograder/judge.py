@@ -20,7 +20,7 @@ from autograder.remote import Patience, RemoteSubmission, Session
 from autograder.results import CheckResult, Judgement, Outcome, outcome
 from autograder.standin import standin_folder
 from helpers.check import Check, Result, Status, load_checks, run
-from helpers.deliverables import ALLOWED_IMPORTS
+from helpers.deliverables import ALLOWED_IMPORTS, DELIVERABLES
 
 
 def judge(
@@ -86,8 +86,10 @@ def judge_version(deliverable_id: str) -> str:
     digest = hashlib.sha256()
     here, kit = Path(__file__).parent, Path(sys.modules["helpers"].__file__ or "").parent
     files = [*here.glob("*.py"), *kit.glob("*.py"), SOLUTIONS / f"{deliverable_id}.py"]
-    files += [folder / "checks" / f"{deliverable_id}.py" for folder in (here, kit)]
-    for file in sorted(files):
+    others = DELIVERABLES.keys() - {deliverable_id}
+    for folder in (here, kit):
+        files += [file for file in (folder / "checks").glob("*.py") if file.stem not in others]
+    for file in [*sorted(files), *sorted((kit / "weights").glob("*"))]:
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
 

@@ -33,7 +33,8 @@ KINDS = {
 }
 MARKER = re.compile(rf"^(?:#|<!--) ({'|'.join(KINDS.values())}): ([a-z0-9_]+)(?: -->)?\s*$")
 
-#: Cells that are the same in every deliverable, such as the setup: ``common="setup"``.
+#: Cells that several deliverables have, such as the setup: ``common="setup"``. Python files are
+#: code (given cells, unless another marker stands beside), Markdown files prose.
 COMMON = SOLUTIONS / "common"
 
 _REGION = re.compile(r"^[ \t]*### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION\n?", re.M | re.S)
@@ -129,9 +130,11 @@ def _cell(
     worth = float(markers.pop("points", 0))
     is_code, source = raw.cell_type == "code", raw.source
     if common := markers.pop("common", None):
-        markers["given"] = common
-        source = (COMMON / f"{common}.py").read_text(encoding="utf-8").strip()
+        file = COMMON / f"{common}.{'py' if is_code else 'md'}"
+        source = file.read_text(encoding="utf-8").strip()
         source = source.replace("{{ kit_url }}", deliverables.KIT_URL)
+        if is_code and not markers:
+            markers["given"] = common
     if not markers:
         if is_code:
             raise MasterError(f"{where}: a code cell needs a marker ({', '.join(KINDS)}).")
@@ -157,6 +160,7 @@ def _cell(
 def _facts(source: str, deliverable: deliverables.Deliverable, where: str) -> str:
     """Fill in ``{{ name }}`` from the deliverable's record; whole numbers get thousands commas."""
     facts = {field.name: getattr(deliverable, field.name) for field in fields(deliverable)}
+    facts |= deliverable.facts
 
     def fill(match: re.Match[str]) -> str:
         if match[1] not in facts:

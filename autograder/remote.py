@@ -17,7 +17,7 @@ from autograder.sandbox import Process, SandboxError
 from helpers.submission import Failure, Object, Request, StudentError, Submission
 
 #: What the judge does not run: checks are its own, and nobody sees the figures.
-_NOT_RUN = ("check", "figure", "handin")
+NOT_RUN = ("check", "figure", "handin")
 _STARTUP_SECONDS = 60.0
 
 
@@ -268,7 +268,7 @@ class RemoteSubmission(Submission):
 
 
 def _skipped(placed: Placed) -> bool:
-    return placed.cell is not None and placed.cell.kind in _NOT_RUN
+    return placed.cell is not None and placed.cell.kind in NOT_RUN
 
 
 def _failure(reason: Any) -> StudentError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 #: Where a notebook on Colab or Kaggle fetches the kit from: a zip made by ``autograder release``.
@@ -20,23 +21,34 @@ ALLOWED_IMPORTS = frozenset(
 
 @dataclass(frozen=True)
 class Deliverable:
-    """One piece of homework."""
+    """One piece of homework.
+
+    What only some deliverables have, such as the size of a code, is in ``facts`` and is read as
+    ``deliverable["latent_dim"]``.
+    """
 
     id: str
     title: str
-    #: Trainable parameters, at most.
+    #: Trainable parameters of one model, at most.
     max_parameters: int
     #: The training loss must end below this. Its unit is the deliverable's own loss.
     max_loss: float
     #: Passes over the training set, at most.
     max_epochs: int
-    #: Size of the latent vector that is handed in.
-    latent_dim: int
     #: Names of the trained models that are handed in, as ``checkpoints/<name>.safetensors``.
     checkpoints: tuple[str, ...]
+    #: Further limits and pass marks, by name.
+    facts: Mapping[str, float] = field(default_factory=dict)
     #: Imports allowed here beyond :data:`ALLOWED_IMPORTS`.
     extra_imports: frozenset[str] = field(default_factory=frozenset)
 
+    def __getitem__(self, fact: str) -> float:
+        """One of the ``facts``."""
+        return self.facts[fact]
+
+
+#: Sizes of the latent vector that the variational autoencoders may have.
+_LATENT = {"min_latent_dim": 12, "max_latent_dim": 18}
 
 _ALL = (
     Deliverable(
@@ -45,8 +57,47 @@ _ALL = (
         max_parameters=1_500_000,
         max_loss=0.04,
         max_epochs=15,
-        latent_dim=2,
         checkpoints=("autoencoder",),
+        facts={"latent_dim": 2},
+    ),
+    Deliverable(
+        id="d2_denoising",
+        title="A denoising convolutional autoencoder",
+        max_parameters=15_000,
+        max_loss=0.025,
+        max_epochs=20,
+        checkpoints=("denoiser",),
+        facts={"noise_std": 0.5, "n_pixels": 784},
+    ),
+    Deliverable(
+        id="d3_vae",
+        title="A variational autoencoder",
+        max_parameters=1_500_000,
+        max_loss=120.0,
+        max_epochs=10,
+        checkpoints=("vae",),
+        facts=_LATENT,
+    ),
+    Deliverable(
+        id="d4_cvae",
+        title="A conditional variational autoencoder",
+        max_parameters=1_500_000,
+        max_loss=115.0,
+        max_epochs=10,
+        checkpoints=("cvae",),
+        # Share of samples, drawn for each label, that a classifier must recognise as that label.
+        facts={**_LATENT, "n_classes": 10, "min_recognised": 0.7},
+    ),
+    Deliverable(
+        id="d5_structured_prediction",
+        title="Structured prediction: the rest of the image",
+        max_parameters=1_500_000,
+        max_loss=95.0,
+        max_epochs=10,
+        checkpoints=("cvae", "baseline"),
+        # Nats per image on the three hidden quarters: what the baseline must at least reach, and
+        # by how much the conditional VAE must be better.
+        facts={**_LATENT, "quarter_dim": 196, "min_baseline": -115.0, "min_gain": 3.0},
     ),
 )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
 from torch import Tensor
 
 _ENCODER, _DECODER, _CODE, _INK = "#4477AA", "#228833", "#EE6677", "#333333"
+_CHANCE, _GIVEN = "#AA3377", "#997700"
 
 
 def draw_autoencoder(image: Tensor, code_size: int = 2) -> Figure:
@@ -18,35 +20,155 @@ def draw_autoencoder(image: Tensor, code_size: int = 2) -> Figure:
         image: (28, 28) or (1, 28, 28) in [0, 1]; it is shown at both ends.
         code_size: how many numbers the code has.
     """
-    figure, axes = plt.subplots(figsize=(9, 2.9), layout="constrained")
-    axes.set(xlim=(0, 18), ylim=(-0.9, 5.4), aspect="equal")
-    axes.axis("off")
-
-    pixels = image.squeeze().cpu().numpy()
-    for left, label in ((0.3, "image $x$"), (14.7, r"reconstruction $\hat{x}$")):
-        axes.imshow(pixels, cmap="gray_r", extent=(left, left + 3, 1, 4), vmin=0, vmax=1)
-        axes.add_patch(Rectangle((left, 1), 3, 3, fill=False, edgecolor=_INK, linewidth=1))
-        axes.text(left + 1.5, 0.45, label, ha="center", va="center", color=_INK)
-        axes.text(left + 1.5, -0.25, "784 numbers", ha="center", va="center", color=_INK, size=8)
-
+    figure, axes = _canvas(18, 9)
+    _image(axes, 0.3, image, "image $x$", "784 numbers")
+    _image(axes, 14.7, image, r"reconstruction $\hat{x}$", "784 numbers")
     _trapezium(axes, 4.5, 7.7, 1.9, 0.65, _ENCODER, "encoder $f$")
     _trapezium(axes, 10.3, 13.5, 0.65, 1.9, _DECODER, "decoder $g$")
-
     for number in range(code_size):
-        bottom = 2.5 - 0.6 * code_size + 1.2 * number
-        box = Rectangle((8.5, bottom + 0.1), 1, 1, facecolor=_CODE, edgecolor="white", alpha=0.9)
-        axes.add_patch(box)
-        label = f"$z_{code_size - number}$"
-        axes.text(9, bottom + 0.6, label, ha="center", va="center", color="white", size=11)
-    axes.text(9, 0.45, "code $z$", ha="center", va="center", color=_INK)
-    axes.text(9, -0.25, f"{code_size} numbers", ha="center", va="center", color=_INK, size=8)
-
+        bottom = 2.6 - 0.6 * code_size + 1.2 * number
+        _box(axes, 8.5, bottom, 1, 1, _CODE, f"$z_{code_size - number}$")
+    _label(axes, 9, "code $z$", f"{code_size} numbers")
     for start, end in ((3.4, 4.4), (7.8, 8.4), (9.6, 10.2), (13.6, 14.6)):
         _arrow(axes, (start, 2.5), (end, 2.5))
-    _arrow(axes, (16.2, 4.15), (1.8, 4.15), curve=0.09, style="<->", dashed=True)
-    axes.text(9, 5.1, r"compare:  $L = \|x - \hat{x}\|^2$", ha="center", va="center", color=_INK)
-    plt.close(figure)
+    _compare(axes, 1.8, 16.2, r"compare:  $L = \|x - \hat{x}\|^2$")
     return figure
+
+
+def draw_denoiser(image: Tensor, std: float = 0.5) -> Figure:
+    """A clean image that is spoiled, denoised, and compared with itself.
+
+    Args:
+        image: (28, 28) or (1, 28, 28) in [0, 1].
+        std: standard deviation of the noise.
+    """
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    figure, axes = _canvas(22.5, 10)
+    _image(axes, 0.3, image, "clean image $x$", "")
+    _image(axes, 5.3, (image + std * noise).clamp(0, 1), r"noisy image $\tilde{x}$", "")
+    _arrow(axes, (3.4, 2.5), (5.2, 2.5))
+    axes.text(4.3, 2.85, "+ noise", ha="center", color=_INK, size=9)
+    _trapezium(axes, 9.5, 12.3, 1.9, 0.8, _ENCODER, "encoder $f$")
+    _box(axes, 13, 1.9, 1.2, 1.2, _CODE, "$z$")
+    _trapezium(axes, 14.9, 17.7, 0.8, 1.9, _DECODER, "decoder $g$")
+    _image(axes, 18.9, image, r"denoised $\hat{x}$", "")
+    for start, end in ((8.4, 9.4), (12.4, 12.9), (14.3, 14.8), (17.8, 18.8)):
+        _arrow(axes, (start, 2.5), (end, 2.5))
+    _compare(axes, 1.8, 20.4, r"compare with the clean image:  $L = \|x - \hat{x}\|^2$")
+    return figure
+
+
+def draw_vae(image: Tensor, condition: str = "") -> Figure:
+    """An image, the distribution of its codes, one code drawn from it, and the image it gives.
+
+    Args:
+        image: (28, 28) or (1, 28, 28) in [0, 1]; it is shown at both ends.
+        condition: what encoder and decoder are told besides, such as "label $c$".
+    """
+    figure, axes = _canvas(22.5, 10, height=7.6)
+    _image(axes, 0.3, image, "image $x$", "784 numbers")
+    _trapezium(axes, 4.3, 7.3, 1.9, 0.95, _ENCODER, "encoder")
+    _box(axes, 8.3, 2.7, 1.9, 0.9, _CODE, r"$\mu$")
+    _box(axes, 8.3, 1.4, 1.9, 0.9, _CODE, r"$\log\sigma^2$")
+    _label(axes, 9.25, r"$q(z\,|\,x)$", "$Z$ numbers each")
+    _box(axes, 11.9, 4.9, 1.9, 0.9, _CHANCE, r"$\varepsilon$")
+    axes.text(12.85, 6.1, r"drawn from $\mathcal{N}(0, I)$", ha="center", color=_INK, size=9)
+    _box(axes, 11.9, 2.05, 1.9, 0.9, _CODE, "$z$")
+    _label(axes, 12.85, r"$z = \mu + \sigma\varepsilon$", "$Z$ numbers")
+    _trapezium(axes, 15, 18, 0.95, 1.9, _DECODER, "decoder")
+    _image(axes, 19.1, image, r"reconstruction $\hat{x}$", "784 numbers")
+    for start, end in (
+        ((3.4, 2.5), (4.2, 2.5)),
+        ((7.4, 2.75), (8.2, 3.1)),
+        ((7.4, 2.25), (8.2, 1.9)),
+        ((10.3, 3.1), (11.8, 2.65)),
+        ((10.3, 1.9), (11.8, 2.35)),
+        ((12.85, 4.8), (12.85, 3.05)),
+        ((13.9, 2.5), (14.9, 2.5)),
+        ((18.1, 2.5), (19, 2.5)),
+    ):
+        _arrow(axes, start, end)
+    if condition:
+        for middle in (5.8, 16.5):
+            _box(axes, middle - 1.1, 5.6, 2.2, 0.9, _GIVEN, condition)
+            _arrow(axes, (middle, 5.5), (middle, 4.1))
+    return figure
+
+
+def draw_completion(image: Tensor) -> Figure:
+    """A quarter of an image, and two ways to predict the rest from it.
+
+    Args:
+        image: (28, 28) or (1, 28, 28) in [0, 1].
+    """
+    pixels = image.squeeze()
+    visible = torch.full_like(pixels, 0.35)
+    visible[14:, :14] = pixels[14:, :14]
+    figure, axes = _canvas(20, 9.5, height=8.2)
+    _image(axes, 0.5, visible, "visible quarter $c$", "196 numbers")
+    _trapezium(axes, 9.5, 12.5, 0.95, 1.9, _ENCODER, "baseline", middle=1.2)
+    _trapezium(axes, 9.5, 12.5, 0.95, 1.9, _DECODER, "decoder", middle=5.1)
+    _box(axes, 5.2, 5.4, 1.9, 0.9, _CHANCE, "$z$")
+    axes.text(6.15, 6.5, r"drawn from $\mathcal{N}(0, I)$", ha="center", color=_INK, size=9)
+    for start, end in (
+        ((3.6, 2.2), (9.4, 1.3)),
+        ((3.6, 2.9), (9.4, 4.7)),
+        ((7.2, 5.8), (9.4, 5.4)),
+        ((12.6, 1.2), (14.2, 1.2)),
+        ((12.6, 5.1), (14.2, 5.1)),
+    ):
+        _arrow(axes, start, end)
+    axes.text(14.4, 1.2, "one answer,\na blur of all", va="center", color=_INK)
+    axes.text(
+        14.4, 5.1, "another $z$, another answer:\neach of them a digit", va="center", color=_INK
+    )
+    return figure
+
+
+def _canvas(width: float, inches: float, height: float = 6.3) -> tuple[Figure, Axes]:
+    """An empty drawing of ``width`` by ``height`` units; things stand around height 2.5."""
+    figure, axes = plt.subplots(figsize=(inches, inches * height / width), layout="constrained")
+    axes.set(xlim=(0, width), ylim=(-0.9, height - 0.9), aspect="equal")
+    axes.axis("off")
+    plt.close(figure)
+    return figure, axes
+
+
+def _image(axes: Axes, left: float, image: Tensor, name: str, size: str) -> None:
+    """An image, 3 units wide, with its name and size below."""
+    pixels = image.squeeze().cpu().numpy()
+    axes.imshow(pixels, cmap="gray_r", extent=(left, left + 3, 1, 4), vmin=0, vmax=1)
+    axes.add_patch(Rectangle((left, 1), 3, 3, fill=False, edgecolor=_INK, linewidth=1))
+    _label(axes, left + 1.5, name, size)
+
+
+def _label(axes: Axes, x: float, name: str, size: str = "") -> None:
+    """What stands at ``x``, and how much it is."""
+    axes.text(x, 0.45, name, ha="center", va="center", color=_INK)
+    axes.text(x, -0.25, size, ha="center", va="center", color=_INK, size=8)
+
+
+def _box(
+    axes: Axes, left: float, bottom: float, width: float, height: float, colour: str, label: str
+) -> None:
+    axes.add_patch(
+        Rectangle((left, bottom), width, height, facecolor=colour, edgecolor="white", alpha=0.9)
+    )
+    middle = (left + width / 2, bottom + height / 2)
+    axes.text(*middle, label, ha="center", va="center", color="white", size=11)
+
+
+def _compare(axes: Axes, left: float, right: float, label: str) -> None:
+    """A dashed arrow over everything, between the two that are compared."""
+    _arrow(
+        axes,
+        (right, 4.15),
+        (left, 4.15),
+        curve=1.6 / (right - left) / 1.3,
+        style="<->",
+        dashed=True,
+    )
+    axes.text((left + right) / 2, 5.15, label, ha="center", va="center", color=_INK)
 
 
 def _trapezium(
@@ -57,15 +179,16 @@ def _trapezium(
     high_right: float,
     colour: str,
     label: str,
+    middle: float = 2.5,
 ) -> None:
     corners = [
-        (left, 2.5 - high_left),
-        (left, 2.5 + high_left),
-        (right, 2.5 + high_right),
-        (right, 2.5 - high_right),
+        (left, middle - high_left),
+        (left, middle + high_left),
+        (right, middle + high_right),
+        (right, middle - high_right),
     ]
     axes.add_patch(Polygon(corners, facecolor=colour, edgecolor="none", alpha=0.9))
-    axes.text((left + right) / 2, 2.5, label, ha="center", va="center", color="white", size=11)
+    axes.text((left + right) / 2, middle, label, ha="center", va="center", color="white", size=11)
 
 
 def _arrow(

@@ -76,14 +76,31 @@ class Engine:
             for each, training in modes.items():
                 each.training = training
 
-    def _op_gradients(self, request: Request, inputs: Tensor, weights: Tensor) -> Any:
-        """Gradients of sum(weights * output) for the parameters of the module at the path."""
-        model = self._module(request)
-        output = model(*_to_device(model, (inputs,)))
-        names, parameters = zip(*model.named_parameters(), strict=True)
-        loss = (output * weights.to(output.device)).sum()
-        grads = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return dict(zip(names, grads, strict=True))
+    def _op_differentiate(
+        self,
+        request: Request,
+        *inputs: Any,
+        weights: Tensor | None = None,
+        wrt: list[int] | None = None,
+        pick: int | None = None,
+    ) -> Any:
+        """Gradients of sum(weights * output) for inputs and parameters; see :class:`Object`."""
+        called = self._find(request)
+        arguments = _to_device(called, inputs)
+        for index in wrt or ():
+            arguments[index] = arguments[index].detach().clone().requires_grad_()
+        sources = {str(index): arguments[index] for index in wrt or ()}
+        with torch.enable_grad():
+            output = called(*arguments)
+            output = output if pick is None else output[pick]
+            total = (output if weights is None else output * weights.to(output.device)).sum()
+        if isinstance(called, nn.Module):
+            sources |= dict(called.named_parameters())
+        gradients: Any = [None] * len(sources)
+        if total.requires_grad:
+            wanted = list(sources.values())
+            gradients = torch.autograd.grad(total, wanted, allow_unused=True)
+        return {"output": output, "gradients": dict(zip(sources, gradients, strict=True))}
 
     def _op_parameters(self, request: Request) -> Any:
         """The trainable parameters of the module at the path, by name."""
@@ -188,6 +205,8 @@ class Engine:
     def _restore(self, value: Any) -> Any:
         if isinstance(value, Ref):
             return self._objects[value.number]
+        if isinstance(value, Tensor):
+            return value.clone()  # student code may change it, and a check may need it again
         if isinstance(value, list | tuple):
             return type(value)(self._restore(item) for item in value)
         if isinstance(value, dict):

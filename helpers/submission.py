@@ -7,7 +7,7 @@ grader the engine of a sandboxed process at the other end of a socket. The check
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -78,6 +78,17 @@ class Layer:
     n_parameters: int
 
 
+@dataclass(frozen=True)
+class Derivatives:
+    """What came out of a call, and its derivatives; None where something has no part in it."""
+
+    output: Tensor
+    #: For the inputs that were asked for, in their order.
+    inputs: list[Tensor | None]
+    #: For the parameters of the module that was called, by name.
+    parameters: dict[str, Tensor | None]
+
+
 class Object:
     """A handle on something of the student's: a model, an optimiser, a function."""
 
@@ -134,16 +145,26 @@ class Object:
             outputs.append(output.to(torch.float32))
         return torch.cat(outputs)
 
-    def gradients(self, path: str, inputs: Tensor, weights: Tensor) -> dict[str, Tensor | None]:
-        """d(sum(weights * output)) / d(parameter) for every parameter; None where it has no part.
+    def differentiate(
+        self,
+        path: str,
+        *inputs: Any,
+        weights: Tensor | None = None,
+        wrt: Sequence[int] = (),
+        pick: int | None = None,
+    ) -> Derivatives:
+        """Call it, and differentiate sum(weights * output).
 
         Args:
-            path: the module that is called with ``inputs``; "" is the object itself.
-            inputs: the argument of the call.
-            weights: of the output's shape.
+            path: what is called in it; "" is the object itself.
+            inputs: the arguments of the call.
+            weights: of the output's shape; by default ones.
+            wrt: the inputs, by number, that derivatives are wanted for, besides the parameters.
+            pick: which of several outputs is meant.
         """
-        answer = self.submission.ask("gradients", self.ref, path, inputs, weights)
-        return answer if isinstance(answer, dict) else {}
+        options = {"weights": weights, "wrt": list(wrt), "pick": pick}
+        answer = self.submission.ask("differentiate", self.ref, path, *inputs, **options)
+        return _derivatives(answer, wrt)
 
     def parameters(self, path: str = "") -> dict[str, Tensor]:
         """Its trainable parameters (or those of the module at ``path``) by name."""
@@ -205,6 +226,18 @@ class Submission:
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Call the student's function ``name``."""
         return self.ask("call", None, name, *args, **kwargs)
+
+    def differentiate(
+        self,
+        name: str,
+        *inputs: Any,
+        weights: Tensor | None = None,
+        wrt: Sequence[int] = (),
+        pick: int | None = None,
+    ) -> Derivatives:
+        """Call the student's function ``name``; see :meth:`Object.differentiate`."""
+        options = {"weights": weights, "wrt": list(wrt), "pick": pick}
+        return _derivatives(self.ask("differentiate", None, name, *inputs, **options), wrt)
 
     def get(self, name: str) -> Any:
         """The value of the student's variable ``name``; a handle where it is no plain data."""
@@ -279,3 +312,16 @@ def _lower(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _lower(item) for key, item in value.items()}
     return value
+
+
+def _derivatives(answer: Any, wrt: Sequence[int]) -> Derivatives:
+    """The answer to a request for derivatives, as far as it is one."""
+    try:
+        output, found = answer["output"], dict(answer["gradients"])
+        gradients = {str(k): v if isinstance(v, Tensor) else None for k, v in found.items()}
+        inputs = [gradients.pop(str(index)) for index in wrt]
+    except (TypeError, KeyError, ValueError):
+        fail("The derivatives cannot be computed.")
+    if not isinstance(output, Tensor):
+        fail("What is differentiated should be a tensor.")
+    return Derivatives(output, inputs, gradients)

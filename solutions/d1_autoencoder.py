@@ -233,12 +233,7 @@ def train_epoch(model, loader, criterion, optimizer, device):
 # %% check="training"
 check("d1_autoencoder.training")
 
-# %% [markdown]
-# ## Train
-#
-# The next cell calls your `train_epoch` once an epoch, draws the progress, and keeps the result in
-# the folder `checkpoints`. Run again, it restores that result and does not train. To train anew
-# after a change, delete the folder first.
+# %% [markdown] common="training"
 
 # %% train="autoencoder"
 history = train_or_restore(
@@ -376,11 +371,8 @@ plot_sweep(sizes, errors, xlabel="numbers in a code", ylabel="training MSE after
 # - Train without the bottleneck but with noise on the input. That is the next deliverable.
 # - Fit a classifier on the codes alone. How much of a digit's label do {{ latent_dim }} numbers
 #   hold?
-#
-# ## Hand in
-#
-# Put your own id in place of `your-id`, save the notebook, and run this cell. It runs every check
-# once more, shows the score so far, and builds the zip that you hand in.
+
+# %% [markdown] common="handing_in"
 
 # %% handin="handin"
 handin("d1_autoencoder", student="your-id")

@@ -1,30 +1,52 @@
-"""The rubric's own test: wrong solutions lose what they name, right ones keep all, by the judge."""
+"""The rubric's own test: wrong solutions lose what they name, and right ones keep all."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from autograder.master import load_master
-from autograder.rubric import Solution, judge_solution, load_solutions, lost
+from autograder.master import Master, load_master
+from autograder.results import CheckResult
+from autograder.rubric import Solution, judge_solution, load_solutions, lost, try_solution
+from helpers.deliverables import DELIVERABLES
 
-ID = "d1_autoencoder"
-WRONG, RIGHT = load_solutions(ID)
+SOLUTIONS = {name: load_solutions(name) for name in DELIVERABLES}
+EACH = pytest.mark.parametrize(
+    ("deliverable_id", "solution"),
+    [(name, each) for name, (wrong, right) in SOLUTIONS.items() for each in wrong + right],
+    ids=lambda value: value.name if isinstance(value, Solution) else value.partition("_")[0],
+)
 
 
-def test_there_are_enough() -> None:
-    assert len(WRONG) >= 20
-    assert len(RIGHT) >= 5
-    assert all(solution.loses for solution in WRONG)
-    assert not any(solution.loses for solution in RIGHT)
+@pytest.mark.parametrize("deliverable_id", SOLUTIONS)
+def test_there_are_enough(deliverable_id: str) -> None:
+    wrong, right = SOLUTIONS[deliverable_id]
+    assert len(wrong) >= 20
+    assert len(right) >= 4
+    assert all(solution.loses for solution in wrong)
+    assert not any(solution.loses for solution in right)
 
 
-@pytest.mark.parametrize("solution", WRONG + RIGHT, ids=lambda solution: solution.name)
-def test_solution(solution: Solution) -> None:
-    judgement = judge_solution(solution, load_master(ID))
-    assert lost(judgement) == solution.loses, [
-        (check.id, check.status, check.message) for check in judgement.checks if check.message
+@EACH
+def test_solution(deliverable_id: str, solution: Solution) -> None:
+    expect_what_it_names(solution, load_master(deliverable_id), try_solution)
+
+
+@pytest.mark.long
+@EACH
+def test_solution_through_the_judge(deliverable_id: str, solution: Solution) -> None:
+    expect_what_it_names(solution, load_master(deliverable_id), judge_solution)
+
+
+def expect_what_it_names(
+    solution: Solution, master: Master, judge: Callable[[Solution, Master], list[CheckResult]]
+) -> None:
+    results = judge(solution, master)
+    assert lost(results) == solution.loses, [
+        (result.id, result.status, result.message) for result in results if result.message
     ]
     # A failure is the student's, told in a sentence, and never ours.
-    for check in judgement.checks:
-        assert check.status in ("passed", "failed", "error", "unattempted")
-        assert check.status == "passed" or check.message
+    for result in results:
+        assert result.status in ("passed", "failed", "error", "unattempted")
+        assert result.status == "passed" or result.message

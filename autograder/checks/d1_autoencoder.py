@@ -5,13 +5,9 @@ from __future__ import annotations
 import torch
 
 from helpers.check import check
-from helpers.checks.d1_autoencoder import (
-    D1,
-    Trial,
-    new_model,
-    random_images,
-    reconstruction_errors,
-)
+from helpers.checks.common import expect_all_used, expect_images_apart, random_images
+from helpers.checks.d1_autoencoder import D1, new_model, reconstruction_errors, trial
+from helpers.checks.trial import expect_training_mode
 from helpers.expect import close, expect
 from helpers.submission import Submission
 
@@ -35,13 +31,7 @@ def images_do_not_influence_each_other(submission: Submission) -> None:
     model = new_model(submission)
     images = random_images(6)
     together = model.tensor("", images)
-    for number in range(len(images)):
-        alone = model.tensor("", images[number : number + 1])
-        expect(
-            together.ndim > 0 and close(together[number : number + 1], alone),
-            "The output for an image changes with the other images of its batch.",
-            "Is the batch axis flattened away, or normalised over?",
-        )
+    expect_images_apart(together, lambda number: model.tensor("", images[number : number + 1]))
 
 
 @check("architecture", points=2)
@@ -60,23 +50,13 @@ def state_dict_holds_the_whole_model(submission: Submission) -> None:
         "Two models with the same parameters give different outputs.",
         "Are layers kept in a plain list, or is there something random in forward?",
     )
-    gradients = first.gradients("", images, torch.randn(5, 1, 28, 28))
-    idle = [name for name, gradient in gradients.items() if gradient is None]
-    expect(not idle, f"These parameters have no part in the output: {', '.join(idle[:3])}.")
+    expect_all_used(first.differentiate("", images, weights=torch.randn(5, 1, 28, 28)).parameters)
 
 
 @check("training", points=3)
 def model_is_in_training_mode(submission: Submission) -> None:
     """train_epoch trains with the model in training mode, whatever mode it was in before."""
-    trial = Trial(submission, lr=0.1)
-    trial.model.call("eval")
-    trial.epoch()
-    modes = trial.model.get("recorder.was_training")
-    expect(
-        isinstance(modes, list) and bool(modes) and all(mode is True for mode in modes),
-        "The model was in evaluation mode, or without gradients, during the training.",
-        "Call model.train() at the start of train_epoch.",
-    )
+    expect_training_mode(trial(submission, lr=0.1))
 
 
 @check("result", points=5)

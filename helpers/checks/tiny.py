@@ -1,4 +1,4 @@
-"""A model of the kit's own, on which a student's training loop is tried out."""
+"""Models of the kit's own, on which a student's training loop is tried out."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from torch import Tensor, nn
 
 
 class Recorder(nn.Module):
-    """Passes its input on, and notes whether that happened in training, with gradients."""
+    """Passes its input on; keeps it, and whether that happened in training, with gradients."""
 
     def __init__(self) -> None:
         super().__init__()
         self.was_training: list[bool] = []
+        self.inputs: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Tensor:
         """The input."""
         self.was_training.append(self.training and torch.is_grad_enabled())
+        self.inputs.append(images.detach().clone())
         return images
 
 
@@ -32,3 +34,66 @@ class TinyAutoencoder(nn.Module):
         """(N, 1, 28, 28) -> (N, 1, 28, 28)."""
         reconstructions: Tensor = self.decoder(self.encoder(images))
         return reconstructions
+
+
+class TinyVAE(nn.Module):
+    """Like a variational autoencoder, with nothing random in it.
+
+    Args:
+        condition_dim: size C of the condition.
+    """
+
+    def __init__(self, condition_dim: int = 0) -> None:
+        super().__init__()
+        self.recorder = Recorder()
+        self.encoder = nn.Linear(784 + condition_dim, 6)
+        self.decoder = nn.Linear(3 + condition_dim, 784)
+
+    def forward(self, images: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (N, 1, 28, 28), condition (N, C) -> images, mu (N, 3), logvar (N, 3)."""
+        parts = [] if c is None else [c]
+        codes = self.encoder(torch.cat([self.recorder(images).flatten(1), *parts], dim=1))
+        mu, logvar = codes.chunk(2, dim=1)
+        z = mu + 0.1 * torch.exp(logvar / 2)
+        x_hat = torch.sigmoid(self.decoder(torch.cat([z, *parts], dim=1)))
+        return x_hat.view(-1, 1, 28, 28), mu, logvar
+
+
+class TinyDigitVAE(TinyVAE):
+    """Its condition is a one-hot label."""
+
+    def __init__(self) -> None:
+        super().__init__(condition_dim=10)
+
+
+class TinyQuarterVAE(TinyVAE):
+    """Its condition is a quarter of an image."""
+
+    def __init__(self) -> None:
+        super().__init__(condition_dim=196)
+
+
+class TinyBaseline(nn.Module):
+    """Quarters (N, 196) -> images (N, 1, 28, 28), by one linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recorder = Recorder()
+        self.layers = nn.Sequential(nn.Linear(196, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
+
+    def forward(self, quarters: Tensor) -> Tensor:
+        """Quarters (N, 196) -> images (N, 1, 28, 28)."""
+        images: Tensor = self.layers(self.recorder(quarters))
+        return images
+
+
+class TinyLoss:
+    """A loss with the arguments of a variational autoencoder's, but another one.
+
+    It tells whether a training loop uses the loss that it is given.
+    """
+
+    def __call__(self, x_hat: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+        """The mean over a batch, a number."""
+        errors = (x_hat - x).square().flatten(1).mean(dim=1)
+        return (errors + 0.1 * mu.square().sum(dim=1) + 0.05 * logvar.exp().sum(dim=1)).mean()

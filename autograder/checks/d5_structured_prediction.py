@@ -1,0 +1,84 @@
+"""The checks of deliverable 5 that students do not see."""
+
+from __future__ import annotations
+
+import torch
+
+from helpers.check import check
+from helpers.checks import vae
+from helpers.checks.common import expect_all_used, random_images
+from helpers.checks.d5_structured_prediction import (
+    D5,
+    QUARTER_DIM,
+    baseline_trial,
+    findings,
+    new_baseline,
+    some_quarters,
+    trial,
+)
+from helpers.checks.trial import expect_training_mode
+from helpers.checks.vae import new_vae
+from helpers.expect import expect
+from helpers.submission import Submission
+
+
+@check("architecture", points=2)
+def zero_condition_is_a_condition(submission: Submission) -> None:
+    """A quarter that is all black is read like any other, and not taken for none."""
+    model, zeros = new_vae(submission, QUARTER_DIM), torch.zeros(5, QUARTER_DIM)
+    vae.expect_forward_parameters(model, zeros)
+    vae.expect_forward_decodes(model, zeros)
+
+
+@check("architecture", points=3)
+def the_class_serves_all_three(submission: Submission) -> None:
+    """The class is still the one of the last two deliverables: C = 0 and C = 10 work."""
+    for condition in (None, torch.eye(10)[:5]):
+        model = new_vae(submission, 0 if condition is None else 10)
+        vae.expect_forward_parameters(model, condition)
+        vae.expect_forward_decodes(model, condition)
+        vae.expect_right_spread(model)
+
+
+@check("baseline_network", points=2)
+def baseline_uses_all_of_itself(submission: Submission) -> None:
+    """Every parameter of the baseline has a part in its image."""
+    weights = torch.randn(5, 1, 28, 28)
+    answer = new_baseline(submission).differentiate("", some_quarters(5), weights=weights)
+    expect_all_used(answer.parameters)
+
+
+@check("architecture", points=1)
+def gradients_reach_every_parameter(submission: Submission) -> None:
+    """Every parameter has a part in the image."""
+    model, weights = new_vae(submission, QUARTER_DIM), torch.randn(5, 1, 28, 28)
+    inputs = random_images(5), some_quarters(5)
+    expect_all_used(model.differentiate("", *inputs, weights=weights, pick=0).parameters)
+
+
+@check("training", points=2)
+def models_are_in_training_mode(submission: Submission) -> None:
+    """Both functions train in training mode, whatever mode the model was in before."""
+    expect_training_mode(trial(submission, lr=0.01))
+    expect_training_mode(baseline_trial(submission, lr=0.01))
+
+
+@check("result", points=2)
+def test_loss_is_close_to_training_loss(submission: Submission) -> str:
+    """The model does on new digits nearly what it does on those it was trained on."""
+    found = findings(submission).losses
+    limit = 1.07 * D5.max_loss
+    expect(
+        found.test < limit,
+        f"Test loss {found.test:.1f} (training {found.training:.1f}); it must be below "
+        f"{limit:.0f}.",
+    )
+    return f"Test loss {found.test:.1f}, training {found.training:.1f} nats per image."
+
+
+@check("result", points=2)
+def answers_differ(submission: Submission) -> str:
+    """The hidden part differs from draw to draw."""
+    spread = findings(submission).spread
+    expect(spread > 0.03, f"The hidden pixels vary by {spread:.3f} only from draw to draw.")
+    return f"The hidden pixels vary by {spread:.3f} from draw to draw."

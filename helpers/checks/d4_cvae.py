@@ -1,0 +1,297 @@
+"""The checks of deliverable 4 that students see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from helpers.check import check
+from helpers.checks import vae
+from helpers.checks.common import (
+    RUN_AGAIN,
+    expect_adam,
+    expect_black_to_white,
+    expect_reported,
+    expect_sequential,
+    once,
+    within_budget,
+)
+from helpers.checks.tiny import TinyLoss
+from helpers.checks.trial import Trial, expect_mean_loss, expect_right_steps
+from helpers.checks.vae import LATENT_DIM, Losses, decode, decoder_input, new_vae, trained_losses
+from helpers.deliverables import get
+from helpers.digits import recognise
+from helpers.expect import expect, expect_tensor, fail
+from helpers.submission import Object, Submission
+
+D4 = get("d4_cvae")
+N_CLASSES = int(D4["n_classes"])
+
+
+def vectors(labels: Tensor) -> Tensor:
+    """One-hot vectors (N, C) of labels (N,)."""
+    return functional.one_hot(labels, N_CLASSES).float()
+
+
+def some_vectors(n_images: int) -> Tensor:
+    """One-hot vectors (n_images, C) of random labels."""
+    return vectors(torch.randint(N_CLASSES, (n_images,)))
+
+
+def no_condition(_: int) -> None:
+    """The condition of some number of images, where there is none."""
+
+
+# Labels as vectors.
+
+
+@check("one_hot", points=6)
+def one_hot_marks_the_label(submission: Submission) -> None:
+    """one_hot(labels, num_classes) has a 1.0 at each label's place, and 0.0 elsewhere."""
+    for labels, n_classes in (([3, 0, 9, 3, 7], 10), ([1], 10), ([2, 0, 1, 3], 4)):
+        tensor = torch.tensor(labels)
+        answer = submission.call("one_hot", tensor, n_classes)
+        what = f"one_hot of the labels {labels} with {n_classes} classes"
+        if isinstance(answer, Tensor) and not answer.is_floating_point():
+            fail(f"{what} is {answer.dtype}, and should be float32.", "Call .float().")
+        shape = (len(labels), n_classes)
+        output = expect_tensor(answer, shape, what=what, hint="Is num_classes used?")
+        expect(output.dtype is torch.float32, f"{what} is {output.dtype}, and should be float32.")
+        right = functional.one_hot(tensor, n_classes).float()
+        expect(
+            torch.equal(output, right),
+            f"one_hot of the labels {labels} has ones at other places than the labels, or other "
+            "numbers than 0 and 1.",
+        )
+
+
+# Architecture.
+
+
+@check("architecture", points=4)
+def encoder_reads_image_and_condition(submission: Submission) -> None:
+    """The encoder, an nn.Sequential, maps (N, 784 + C) to (N, hidden_dim)."""
+    model = new_vae(submission, N_CLASSES)
+    expect_sequential(model, "encoder")
+    vae.expect_encoder_shapes(model, some_vectors)
+    vae.expect_head_shapes(model)
+
+
+@check("architecture", points=4)
+def decoder_reads_code_and_condition(submission: Submission) -> None:
+    """The decoder, an nn.Sequential ending in a Sigmoid, maps (N, Z + C) to images."""
+    model = new_vae(submission, N_CLASSES)
+    expect_sequential(model, "decoder")
+    vae.expect_decoder_shapes(model, some_vectors)
+    expect_black_to_white(model, 10 * torch.randn(50, LATENT_DIM + N_CLASSES))
+
+
+@check("architecture", points=4)
+def condition_follows_the_image(submission: Submission) -> None:
+    """forward(x, c) gives the encoder the flattened image, and the condition behind it."""
+    vae.expect_forward_parameters(new_vae(submission, N_CLASSES), some_vectors(5))
+
+
+@check("architecture", points=4)
+def condition_follows_the_code(submission: Submission) -> None:
+    """forward(x, c) decodes a sample of N(mu, exp(logvar)), with the condition behind it."""
+    vae.expect_forward_decodes(new_vae(submission, N_CLASSES), some_vectors(5))
+
+
+@check("architecture", points=4)
+def without_a_condition_nothing_changes(submission: Submission) -> None:
+    """With conditional_vec_dim=0 the model is the unconditional one of the last deliverable."""
+    model = new_vae(submission)
+    vae.expect_encoder_shapes(model, no_condition)
+    vae.expect_decoder_shapes(model, no_condition)
+    vae.expect_forward_parameters(model, None)
+    vae.expect_forward_decodes(model, None)
+
+
+# Loss.
+
+
+@check("loss", points=6)
+def loss_is_cross_entropy_plus_kl(submission: Submission) -> None:
+    """loss_function is the cross-entropy plus the KL divergence, with the right gradients."""
+    vae.expect_loss_value(submission)
+    vae.expect_loss_gradients(submission)
+
+
+# Settings.
+
+
+@check("settings", points=2)
+def settings_are_within_the_rules(submission: Submission) -> None:
+    """latent_dim, hidden_dim, batch_size and n_epochs are within the rules; Adam updates all."""
+    vae.expect_settings(submission, D4)
+    expect_adam(submission)
+
+
+@check("settings", points=2)
+def model_is_within_its_budget(submission: Submission) -> str:
+    """`model` has no more trainable parameters than allowed."""
+    return within_budget(submission.object("model").parameters(), D4)
+
+
+# Training.
+
+
+def trial(submission: Submission, lr: float) -> Trial:
+    """The student's train_epoch on a tiny model, with a loss of the kit's own.
+
+    What is right is computed with the student's own one_hot: a mistake there costs its own check.
+    """
+
+    def loss(model: nn.Module, _: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        answer = submission.call("one_hot", labels, N_CLASSES)
+        condition = expect_tensor(answer, (len(labels), N_CLASSES), what="What one_hot returns")
+        x_hat, mu, logvar = model(images, condition)
+        return TinyLoss()(x_hat, images, mu, logvar)
+
+    criterion = "helpers.checks.tiny.TinyLoss"
+    return Trial(submission, lr, model="TinyDigitVAE", criterion=criterion, loss=loss)
+
+
+@check("training", points=5)
+def train_epoch_returns_the_mean_loss(submission: Submission) -> None:
+    """train_epoch returns the mean loss over all images, given their labels' vectors."""
+    expect_mean_loss(trial(submission, lr=0.0))
+
+
+@check("training", points=6)
+def train_epoch_makes_the_right_steps(submission: Submission) -> None:
+    """Two epochs of train_epoch move the parameters just as gradient descent should."""
+    expect_right_steps(
+        trial(submission, lr=0.1),
+        hint="For each batch: zero_grad, model(images, one_hot(labels, 10)), the loss that "
+        "train_epoch is given, backward, step.",
+    )
+
+
+# Digits on demand.
+
+
+@check("sampling", points=6)
+def samples_show_the_digits_asked_for(submission: Submission) -> None:
+    """sample_digits decodes the code and, behind it, the vector of each label."""
+    model = new_vae(submission, N_CLASSES)
+    labels = torch.tensor([4, 0, 9]).repeat_interleave(400)
+
+    def draw() -> Tensor:
+        output = submission.call("sample_digits", model, labels, LATENT_DIM)
+        shape = (len(labels), 1, 28, 28)
+        return expect_tensor(output, shape, what="What sample_digits returns")
+
+    vae.expect_prior_draws(model, draw, vectors(labels))
+
+
+@check("sampling", points=4)
+def samples_differ(submission: Submission) -> None:
+    """sample_digits draws a new code for each image, at each call."""
+    model = new_vae(submission, N_CLASSES)
+    labels = torch.full((20,), 3)
+    first, second = (
+        expect_tensor(
+            submission.call("sample_digits", model, labels, LATENT_DIM),
+            (20, 1, 28, 28),
+            what="What sample_digits returns",
+        )
+        for _ in range(2)
+    )
+    vae.expect_different_draws(first, second)
+
+
+# The trained model.
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is found of a trained model."""
+
+    losses: Losses
+    #: Images that its decoder draws, (10, 300, 1, 28, 28): 300 for each digit.
+    draws: Tensor
+
+
+@once
+def findings(submission: Submission) -> Findings:
+    """The trained model's losses and draws."""
+    per_digit = 300
+    condition = vectors(torch.arange(N_CLASSES).repeat_interleave(per_digit))
+    drawn: list[Tensor] = []
+
+    def draw(model: Object, latent_dim: int) -> None:
+        generator = torch.Generator().manual_seed(3)
+        codes = torch.randn(len(condition), latent_dim, generator=generator)
+        drawn.append(decode(model, decoder_input(codes, condition)))
+
+    found = trained_losses(submission, "cvae", lambda _, labels: vectors(labels), also=draw)
+    return Findings(found, drawn[0].view(N_CLASSES, per_digit, 1, 28, 28))
+
+
+#: A model that always answers with the mean image loses 206 nats.
+LEARNED_SOMETHING = 160.0
+
+
+@check("result", points=3)
+def model_has_learned(submission: Submission) -> str:
+    """The trained model does clearly better than the mean image would."""
+    loss = findings(submission).losses.training
+    expect(
+        loss < LEARNED_SOMETHING,
+        f"Training loss {loss:.1f}: the mean image alone would reach 206.",
+        RUN_AGAIN,
+    )
+    return f"Training loss {loss:.1f} nats per image."
+
+
+@check("result", points=7)
+def training_loss_is_low(submission: Submission) -> str:
+    """The trained model's loss on training images, with codes drawn by us, is low enough."""
+    found = findings(submission).losses
+    expect(
+        found.training < D4.max_loss,
+        f"Training loss {found.training:.1f} nats per image; it must be below {D4.max_loss:g}.",
+        "Wider hidden layers, smaller batches or more epochs help.",
+    )
+    return (
+        f"Training loss {found.training:.1f} nats per image (must be below {D4.max_loss:g}), "
+        f"of which the KL divergence is {found.kl:.1f}."
+    )
+
+
+@check("result", points=8)
+def digits_are_those_asked_for(submission: Submission) -> str:
+    """A classifier recognises the digits that are drawn for each label."""
+    images = findings(submission).draws
+    labels = torch.arange(N_CLASSES)[:, None]
+    found = recognise(images.flatten(0, 1)).view(N_CLASSES, -1)
+    by_digit = (found == labels).float().mean(dim=1)
+    share, worst = float(by_digit.mean()), int(by_digit.argmin())
+    least = D4["min_recognised"]
+    note = f"{share:.0%} of the draws are recognised as the digit asked for"
+    expect(
+        share >= least,
+        f"{note}; it must be {least:.0%}.",
+        "One in ten is what a model reaches that ignores its label: does the decoder get it?"
+        if share < 0.2
+        else "",
+    )
+    return f"{note} (least for {worst}: {float(by_digit[worst]):.0%})."
+
+
+@check("result", points=2)
+def checkpoint_is_within_its_budget(submission: Submission) -> str:
+    """The trained model that is handed in has no more parameters than allowed."""
+    return within_budget(submission.checkpoint("cvae"), D4)
+
+
+@check("result", points=0)
+def reported_loss_agrees(submission: Submission) -> str:
+    """The loss that your training reported last agrees with the one measured now."""
+    loss = findings(submission).losses.training
+    return expect_reported(submission.losses("cvae"), loss, tolerance=0.05)

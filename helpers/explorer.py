@@ -1,0 +1,106 @@
+"""Pictures that answer to sliders, and stand still where there are no widgets."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from helpers.plotting import as_pixels, mosaic, plot_image_rows
+
+#: Pictures in a row of the static figure, and screen pixels to a pixel of the interactive one.
+N_STEPS, ZOOM = 9, 5
+
+#: (lowest, highest) for a slider, whole numbers for whole steps; a list of options for a menu.
+Control = tuple[float, float] | Sequence[Any]
+
+
+def explore(draw: Callable[..., Tensor], **controls: Control) -> Figure:
+    """A picture that is drawn anew as its controls are moved.
+
+    What is returned is a still figure, which stays in the saved notebook: each row moves one
+    control from end to end and leaves the others where they start. Above it, where ipywidgets is
+    installed, stand the controls themselves.
+
+    Args:
+        draw: called with one value for each control, by name; returns images (N, 1, h, w) or
+            (N, 3, h, w) in [0, 1], or one of them without the first axis.
+        controls: a pair of numbers for a slider (whole numbers move in whole steps), or a list of
+            options. Sliders start in the middle, lists with their first option.
+    """
+    if importlib.util.find_spec("ipywidgets") is not None:
+        _show_controls(draw, controls)
+    start = {name: _start(control) for name, control in controls.items()}
+    rows = {
+        name: torch.cat([_batch(draw(**{**start, name: value}))[:1] for value in _steps(control)])
+        for name, control in controls.items()
+    }
+    return plot_image_rows(rows, n=N_STEPS)
+
+
+def _show_controls(draw: Callable[..., Tensor], controls: dict[str, Control]) -> None:
+    """Sliders and menus above a picture that follows them."""
+    import ipywidgets
+    from IPython.display import display
+
+    picture = ipywidgets.Image(format="png")
+    inputs = {name: _widget(ipywidgets, name, control) for name, control in controls.items()}
+
+    def redraw(_: Any = None) -> None:
+        picture.value = _png(draw(**{name: widget.value for name, widget in inputs.items()}))
+
+    for widget in inputs.values():
+        widget.observe(redraw, names="value")
+    redraw()
+    display(ipywidgets.VBox([*inputs.values(), picture]))
+
+
+def _widget(ipywidgets: Any, name: str, control: Control) -> Any:
+    if isinstance(control, tuple):
+        low, high = control
+        whole = isinstance(low, int) and isinstance(high, int)
+        slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+        step = 1 if whole else (high - low) / 100
+        start = _start(control)
+        return slider(min=low, max=high, step=step, value=start, description=name)
+    return ipywidgets.Dropdown(options=list(control), description=name)
+
+
+def _start(control: Control) -> Any:
+    if isinstance(control, tuple):
+        low, high = control
+        whole = isinstance(low, int) and isinstance(high, int)
+        return (low + high) // 2 if whole else (low + high) / 2
+    return control[0]
+
+
+def _steps(control: Control) -> list[Any]:
+    """Values from end to end of a slider, or the first options of a list."""
+    if not isinstance(control, tuple):
+        return list(control)[:N_STEPS]
+    low, high = control
+    values = torch.linspace(low, high, N_STEPS).tolist()
+    if isinstance(low, int) and isinstance(high, int):
+        return list(dict.fromkeys(round(value) for value in values))
+    return values
+
+
+def _batch(images: Tensor) -> Tensor:
+    return images if images.ndim == 4 else images[None]
+
+
+def _png(images: Tensor) -> bytes:
+    """The images side by side, enlarged, as a PNG file."""
+    pixels = as_pixels(_batch(images))
+    canvas = (255 * mosaic(pixels, columns=len(pixels))).astype("uint8")
+    image = Image.fromarray(canvas)
+    image = image.resize((ZOOM * image.width, ZOOM * image.height), Image.Resampling.NEAREST)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
