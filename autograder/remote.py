@@ -242,16 +242,20 @@ class RemoteSubmission(Submission):
         self._session = session
         self._handin = handin
 
-    def trained(self, name: str) -> Object:
-        """The model that was handed in, in another process at each call."""
+    def trained(self, name: str, beside: Object | None = None) -> Object:
+        """The model that was handed in, in another process at each call, or ``beside`` another."""
         state = self.checkpoint(name)
-        worker = self._session.apart()
-        apart = Submission(lambda request: self._session.ask(worker, request))
+        apart = beside.submission if beside is not None else self._apart()
         if name in self._session.failures:
             raise self._session.failures[name]
         model = apart.trained(name)
         model.load(state)
         return model
+
+    def _apart(self) -> Submission:
+        """The notebook in a process of its own."""
+        worker = self._session.apart()
+        return Submission(lambda request: self._session.ask(worker, request))
 
     def checkpoint(self, name: str) -> dict[str, Tensor]:
         """The tensors of the file that was handed in."""

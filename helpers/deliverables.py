@@ -47,6 +47,49 @@ class Deliverable:
         return self.facts[fact]
 
 
+@dataclass(frozen=True)
+class VQVAESize:
+    """One of the sizes that the vector-quantised autoencoder is trained at."""
+
+    num_embeddings: int
+    num_hiddens: int
+    num_residual_hiddens: int
+    batch_size: int
+    n_epochs: int
+    learning_rate: float
+    #: The normalised error must end below this, and the perplexity above that.
+    max_loss: float
+    min_perplexity: float
+    embedding_dim: int = 64
+    num_residual_layers: int = 2
+    commitment_cost: float = 0.25
+
+
+VQVAE_SIZES = {
+    # Minutes on a CPU, with the sample of CIFAR-10 that comes with this kit.
+    "small": VQVAESize(
+        num_embeddings=128,
+        num_hiddens=64,
+        num_residual_hiddens=32,
+        batch_size=32,
+        n_epochs=25,
+        learning_rate=5e-4,
+        max_loss=0.21,
+        min_perplexity=15,
+    ),
+    # For a GPU, with all of CIFAR-10: 15,000 updates.
+    "full": VQVAESize(
+        num_embeddings=512,
+        num_hiddens=128,
+        num_residual_hiddens=32,
+        batch_size=256,
+        n_epochs=77,
+        learning_rate=1e-3,
+        max_loss=0.09,
+        min_perplexity=100,
+    ),
+}
+
 #: Sizes of the latent vector that the variational autoencoders may have.
 _LATENT = {"min_latent_dim": 12, "max_latent_dim": 18}
 
@@ -98,6 +141,22 @@ _ALL = (
         # Nats per image on the three hidden quarters: what the baseline must at least reach, and
         # by how much the conditional VAE must be better.
         facts={**_LATENT, "quarter_dim": 196, "min_baseline": -115.0, "min_gain": 3.0},
+    ),
+    Deliverable(
+        id="d6_vqvae",
+        title="A vector-quantised autoencoder",
+        max_parameters=1_500_000,
+        max_loss=VQVAE_SIZES["small"].max_loss,
+        max_epochs=VQVAE_SIZES["full"].n_epochs,
+        checkpoints=("vqvae", "vqvae_no_commitment"),
+        facts={
+            "data_variance": 0.06327,  # of CIFAR-10's training pixels, from 0 to 1
+            "commitment_cost": VQVAE_SIZES["small"].commitment_cost,
+            "full_max_loss": VQVAE_SIZES["full"].max_loss,
+            # How much wider the encoder's outputs spread without the commitment term, at least.
+            "min_spread_ratio": 3,
+        },
+        extra_imports=frozenset({"umap"}),
     ),
 )
 

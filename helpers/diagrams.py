@@ -125,6 +125,51 @@ def draw_completion(image: Tensor) -> Figure:
     return figure
 
 
+def draw_quantiser(image: Tensor) -> Figure:
+    """An image, its array of vectors, the codebook, and the array of nearest codes.
+
+    Args:
+        image: (3, 32, 32) in [0, 1].
+    """
+    colours = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#AA3377")
+    chance = torch.Generator().manual_seed(5)
+    figure, axes = _canvas(24, 10, height=7.4)
+    _image(axes, 0.3, image, "image $x$", "32 x 32 x 3")
+    _trapezium(axes, 4, 6.6, 1.9, 1.1, _ENCODER, "encoder")
+    _array(axes, 7.5, ["#BBBBBB"] * 16, "outputs $z_e$", "8 x 8 vectors")
+    words = torch.randint(len(colours), (16,), generator=chance).tolist()
+    _array(axes, 13.3, [colours[word] for word in words], "nearest codes $z_q$", "64 words")
+    _trapezium(axes, 17, 19.6, 1.1, 1.9, _DECODER, "decoder")
+    _image(axes, 20.5, image, r"reconstruction $\hat{x}$", "32 x 32 x 3")
+    for number, colour in enumerate(colours):
+        _box(axes, 9.6 + 0.9 * number, 5.2, 0.8, 0.8, colour, f"$e_{number + 1}$")
+    axes.text(12, 6.2, "codebook", ha="center", color=_INK)
+    for start, end in (
+        ((3.4, 2.5), (3.9, 2.5)),
+        ((6.7, 2.5), (7.4, 2.5)),
+        ((10, 2.5), (13.2, 2.5)),
+        ((15.9, 2.5), (16.9, 2.5)),
+        ((19.7, 2.5), (20.4, 2.5)),
+    ):
+        _arrow(axes, start, end)
+    axes.text(11.6, 2.8, "nearest", ha="center", color=_INK, size=9)
+    _arrow(axes, (11.6, 5.1), (11.6, 3.3))
+    _arrow(axes, (14.6, 1.1), (8.8, 1.1), curve=-0.25, dashed=True)
+    axes.text(11.7, -0.65, "backwards: straight through", ha="center", color=_INK, size=9)
+    return figure
+
+
+def _array(axes: Axes, left: float, colours: list[str], name: str, size: str) -> None:
+    """A square array of cells, 2.5 units wide, with its name and size below."""
+    side = round(len(colours) ** 0.5)
+    width = 2.5 / side
+    for number, colour in enumerate(colours):
+        row, column = divmod(number, side)
+        corner = (left + width * column, 3.75 - width * (row + 1))
+        axes.add_patch(Rectangle(corner, width, width, facecolor=colour, edgecolor="white"))
+    _label(axes, left + 1.25, name, size)
+
+
 def _canvas(width: float, inches: float, height: float = 6.3) -> tuple[Figure, Axes]:
     """An empty drawing of ``width`` by ``height`` units; things stand around height 2.5."""
     figure, axes = plt.subplots(figsize=(inches, inches * height / width), layout="constrained")
@@ -136,7 +181,8 @@ def _canvas(width: float, inches: float, height: float = 6.3) -> tuple[Figure, A
 
 def _image(axes: Axes, left: float, image: Tensor, name: str, size: str) -> None:
     """An image, 3 units wide, with its name and size below."""
-    pixels = image.squeeze().cpu().numpy()
+    grey = image.squeeze().ndim == 2
+    pixels = (image.squeeze() if grey else image.permute(1, 2, 0)).cpu().numpy()
     axes.imshow(pixels, cmap="gray_r", extent=(left, left + 3, 1, 4), vmin=0, vmax=1)
     axes.add_patch(Rectangle((left, 1), 3, 3, fill=False, edgecolor=_INK, linewidth=1))
     _label(axes, left + 1.5, name, size)

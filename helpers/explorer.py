@@ -17,11 +17,12 @@ from helpers.plotting import as_pixels, mosaic, plot_image_rows
 #: Pictures in a row of the static figure, and screen pixels to a pixel of the interactive one.
 N_STEPS, ZOOM = 9, 5
 
-#: (lowest, highest) for a slider, whole numbers for whole steps; a list of options for a menu.
-Control = tuple[float, float] | Sequence[Any]
+#: (lowest, highest) or (lowest, start, highest) for a slider, whole numbers for whole steps; a list
+#: of options for a menu.
+Control = tuple[float, ...] | list[Any]
 
 
-def explore(draw: Callable[..., Tensor], **controls: Control) -> Figure:
+def explore(draw: Callable[..., Tensor], /, **controls: Control) -> Figure:
     """A picture that is drawn anew as its controls are moved.
 
     What is returned is a still figure, which stays in the saved notebook: each row moves one
@@ -31,8 +32,9 @@ def explore(draw: Callable[..., Tensor], **controls: Control) -> Figure:
     Args:
         draw: called with one value for each control, by name; returns images (N, 1, h, w) or
             (N, 3, h, w) in [0, 1], or one of them without the first axis.
-        controls: a pair of numbers for a slider (whole numbers move in whole steps), or a list of
-            options. Sliders start in the middle, lists with their first option.
+        controls: (lowest, highest) or (lowest, start, highest) for a slider, which moves in whole
+            steps if these are whole numbers, or a list of options. A slider without a start begins
+            in the middle, a list with its first option.
     """
     if importlib.util.find_spec("ipywidgets") is not None:
         _show_controls(draw, controls)
@@ -62,31 +64,33 @@ def _show_controls(draw: Callable[..., Tensor], controls: dict[str, Control]) ->
 
 
 def _widget(ipywidgets: Any, name: str, control: Control) -> Any:
-    if isinstance(control, tuple):
-        low, high = control
-        whole = isinstance(low, int) and isinstance(high, int)
-        slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
-        step = 1 if whole else (high - low) / 100
-        start = _start(control)
-        return slider(min=low, max=high, step=step, value=start, description=name)
-    return ipywidgets.Dropdown(options=list(control), description=name)
+    if isinstance(control, list):
+        return ipywidgets.Dropdown(options=control, description=name)
+    low, high, start = control[0], control[-1], _start(control)
+    slider = ipywidgets.IntSlider if _is_whole(control) else ipywidgets.FloatSlider
+    step = 1 if _is_whole(control) else (high - low) / 100
+    return slider(min=low, max=high, step=step, value=start, description=name)
 
 
 def _start(control: Control) -> Any:
-    if isinstance(control, tuple):
-        low, high = control
-        whole = isinstance(low, int) and isinstance(high, int)
-        return (low + high) // 2 if whole else (low + high) / 2
-    return control[0]
+    if isinstance(control, list):
+        return control[0]
+    if len(control) == 3:
+        return control[1]
+    total = control[0] + control[-1]
+    return total // 2 if _is_whole(control) else total / 2
+
+
+def _is_whole(control: Sequence[Any]) -> bool:
+    return all(isinstance(value, int) for value in control)
 
 
 def _steps(control: Control) -> list[Any]:
     """Values from end to end of a slider, or the first options of a list."""
-    if not isinstance(control, tuple):
-        return list(control)[:N_STEPS]
-    low, high = control
-    values = torch.linspace(low, high, N_STEPS).tolist()
-    if isinstance(low, int) and isinstance(high, int):
+    if isinstance(control, list):
+        return control[:N_STEPS]
+    values = torch.linspace(control[0], control[-1], N_STEPS).tolist()
+    if _is_whole(control):
         return list(dict.fromkeys(round(value) for value in values))
     return values
 

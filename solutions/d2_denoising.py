@@ -265,7 +265,7 @@ plot_image_rows({"noisy": noisy, "denoised": denoised, "clean": clean})
 # has still to pass the bottleneck, so the error does not go to zero.
 
 # %% figure="strengths"
-hundredths, errors = [1, 12, 25, 50, 100, 200], []
+hundredths, errors = [12, 25, 50, 100, 200], []
 for hundredth in hundredths:
     with torch.no_grad():
         output = model(add_noise(clean, hundredth / 100).to(device)).cpu()
@@ -276,7 +276,7 @@ plot_sweep(
 
 
 # %% [markdown]
-# Move the slider: more noise from left to right, on one test digit.
+# Move the sliders: the spoiled digit is above, what the model makes of it below.
 
 
 # %% figure="explorer"
@@ -284,10 +284,10 @@ def spoil_and_denoise(digit, noise):
     torch.manual_seed(0)  # the same noise pattern, weaker or stronger
     spoiled = add_noise(clean[digit : digit + 1], noise)
     with torch.no_grad():
-        return torch.cat([spoiled, model(spoiled.to(device)).cpu()], dim=3)
+        return torch.cat([spoiled, model(spoiled.to(device)).cpu()], dim=2)
 
 
-explore(spoil_and_denoise, noise=(0.0, 1.5), digit=(0, 31))
+explore(spoil_and_denoise, noise=(0.0, 0.5, 1.5), digit=(0, 31))
 
 # %% [markdown]
 # The model's layers and parameters, for your report:

@@ -328,7 +328,7 @@ def move(digit, dimension, by):
     return model.decoder(code).cpu()
 
 
-explore(move, by=(-4.0, 4.0), dimension=(0, latent_dim - 1), digit=(0, 31))
+explore(move, by=(-4.0, 3.0, 4.0), dimension=(0, latent_dim - 1), digit=(0, 31))
 
 # %% [markdown]
 # The model's layers and parameters, for your report:

@@ -26,7 +26,7 @@ from helpers.digits import recognise
 from helpers.explorer import explore
 from helpers.loader import Loader
 from helpers.notebook import check, handin
-from helpers.plotting import plot_image_rows, plot_losses, visualize_img_batch
+from helpers.plotting import plot_image_rows, plot_losses
 from helpers.training import pick_device, set_seed, train_or_restore
 
 device = pick_device()
@@ -236,7 +236,7 @@ def draw(labels):
 
 
 set_seed(1)
-visualize_img_batch(draw(range(10)), title="Asked for 0 to 9")
+plot_image_rows({"asked for 0 to 9": draw(range(10))})
 
 # %% [markdown]
 # Ten draws for each. Along a row the digit stays and the handwriting changes.

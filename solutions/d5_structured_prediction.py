@@ -380,7 +380,7 @@ plot_sweep(
 
 
 # %% [markdown]
-# Draw again and again, for the digit of your choice.
+# Draw again and again, for the quarter of your choice (above).
 
 
 # %% figure="explorer"
@@ -389,7 +389,7 @@ def draw_again(digit, draw):
     visible = test_quarters[digit : digit + 1]
     with torch.no_grad():
         answer = complete(model, visible, latent_dim).cpu()
-    return torch.cat([uncovered(visible.cpu()), answer, test_images[digit : digit + 1]], dim=3)
+    return torch.cat([uncovered(visible.cpu()), answer], dim=2)
 
 
 explore(draw_again, draw=(1, 40), digit=(0, 31))

@@ -97,3 +97,37 @@ class TinyLoss:
         """The mean over a batch, a number."""
         errors = (x_hat - x).square().flatten(1).mean(dim=1)
         return (errors + 0.1 * mu.square().sum(dim=1) + 0.05 * logvar.exp().sum(dim=1)).mean()
+
+
+class TinyVQVAE(nn.Module):
+    """Like a VQ-VAE, with nothing quantised: its first output stands for the quantiser's loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recorder = Recorder()
+        self.encoder = nn.Linear(784, 3)
+        self.decoder = nn.Linear(3, 784)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (N, 1, 28, 28) -> a loss, images (N, 1, 28, 28), a perplexity."""
+        codes = self.encoder(self.recorder(images).flatten(1))
+        x_hat = torch.sigmoid(self.decoder(codes)).view(-1, 1, 28, 28)
+        return 0.1 * codes.square().mean(), x_hat, codes.detach().exp().mean()
+
+
+class TinyCoder(nn.Module):
+    """Stands for encoder and decoder, where they are not what is asked about.
+
+    Args:
+        n_in: channels that go in.
+        n_out: channels that come out.
+    """
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(n_in, n_out, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, n_in, h, w) -> (N, n_out, h, w)."""
+        output: Tensor = self.layer(images)
+        return output

@@ -31,7 +31,8 @@ class Trial:
         lr: of SGD. It should be small enough that clipping the gradient's norm changes nothing.
         model: a class of :mod:`helpers.checks.tiny`, by name.
         criterion: what the student's code gets for its loss, made where that code runs.
-        loss: the same loss as it should be, the mean over a batch.
+        loss: what should be minimised, the mean over a batch.
+        reported: what should be returned, where that is another loss.
         function: the name of the student's training function.
     """
 
@@ -43,6 +44,7 @@ class Trial:
         model: str,
         criterion: str,
         loss: BatchLoss,
+        reported: BatchLoss | None = None,
         function: str = "train_epoch",
     ) -> None:
         self.images = random_images(N_IMAGES) * torch.linspace(0.2, 1, N_IMAGES).view(-1, 1, 1, 1)
@@ -51,7 +53,7 @@ class Trial:
         self._submission = submission
         self._function = function
         self._new: Callable[[], nn.Module] = getattr(tiny, model)
-        self._loss = loss
+        self._loss, self._reported = loss, reported or loss
         self._start = self._new().state_dict()
         self.model = submission.build(f"helpers.checks.tiny.{model}")
         self.model.load(self._start)
@@ -88,7 +90,7 @@ class Trial:
         model = self._restarted()
         with torch.no_grad():
             losses = [
-                self._loss(model, x, x if target_is_shown else images, labels)
+                self._reported(model, x, x if target_is_shown else images, labels)
                 for x, images, labels in self._batches(shown)[:3]
             ]
         return torch.stack(losses)

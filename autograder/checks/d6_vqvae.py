@@ -1,0 +1,28 @@
+"""The checks of deliverable 6 that students do not see."""
+
+from __future__ import annotations
+
+from helpers.check import check
+from helpers.checks.d6_vqvae import findings, trial
+from helpers.checks.trial import expect_training_mode
+from helpers.expect import expect
+from helpers.submission import Submission
+
+
+@check("training", points=2)
+def model_is_in_training_mode(submission: Submission) -> None:
+    """train_epoch trains with the model in training mode, whatever mode it was in before."""
+    expect_training_mode(trial(submission, lr=0.1))
+
+
+@check("result", points=3)
+def test_error_is_close_to_training_error(submission: Submission) -> str:
+    """The model does on new images nearly what it does on those it was trained on."""
+    found = findings(submission)
+    limit = 1.15 * found.size.max_loss
+    expect(
+        found.test < limit,
+        f"Test error {found.test:.3f} (training {found.training:.3f}); it must be below "
+        f"{limit:.3f}.",
+    )
+    return f"Test error {found.test:.3f}, training {found.training:.3f}."

@@ -1,0 +1,81 @@
+"""Figures of a codebook: where its vectors lie, and how much they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from helpers.plotting import COLOURS, new_figure, principal_components
+
+__all__ = ["plot_codebook", "plot_spread"]
+
+
+def plot_codebook(codes: Tensor, usage: Tensor, title: str = "Codebook") -> Figure:
+    """The codes in the plane, each drawn as large as it is used; crosses are never used.
+
+    Args:
+        codes: (K, D).
+        usage: how often each was used, (K,).
+        title: above the figure.
+    """
+    points, method = _project(codes.detach().cpu().float().numpy())
+    counts = usage.detach().cpu().float().numpy()
+    used = counts > 0
+    share = counts / max(counts.sum(), 1)
+    entropy = -(share[used] * np.log(share[used])).sum()
+    with new_figure(6.4, 4.6) as (figure, axes):
+        x, y = points[:, 0], points[:, 1]
+        axes.scatter(x[~used], y[~used], marker="x", s=25, color="#999999", label="never used")
+        areas = 15 + 600 * share[used]
+        axes.scatter(x[used], y[used], s=areas, color=COLOURS[0], alpha=0.7, label="used")
+        axes.set_title(
+            f"{title}: {used.sum()} of {len(counts)} codes used, perplexity {np.exp(entropy):.0f}",
+            loc="left",
+        )
+        axes.set_xlabel(f"first axis ({method})")
+        axes.set_ylabel("second axis")
+        axes.legend(frameon=False)
+    return figure
+
+
+def plot_spread(vectors: Mapping[str, Tensor]) -> Figure:
+    """Lengths of vectors on a logarithmic axis: the middle half as a box, whiskers from 5 to 95%.
+
+    Args:
+        vectors: by name, (M, D) each.
+    """
+    lengths = {
+        name: torch.linalg.vector_norm(rows.detach().cpu().double(), dim=1).clamp(min=1e-12).numpy()
+        for name, rows in vectors.items()
+    }
+    with new_figure(6.8, 0.6 * len(lengths) + 1.2) as (figure, axes):
+        names = list(reversed(lengths))
+        axes.boxplot(
+            [lengths[name] for name in names],
+            orientation="horizontal",
+            whis=(5, 95),
+            showfliers=False,
+            widths=0.55,
+            medianprops={"color": COLOURS[1], "linewidth": 2},
+        )
+        axes.set_yticks(range(1, len(names) + 1), names)
+        axes.set_xscale("log")
+        axes.set_xlabel("length of the vectors")
+        axes.grid(axis="y", visible=False)
+    return figure
+
+
+def _project(codes: Any) -> tuple[Any, str]:
+    """Points (K, 2), and how they were found."""
+    try:
+        from umap import UMAP
+    except ImportError:
+        points, held = principal_components(codes)
+        return points, f"PCA, {held:.0%} of the variance"
+    mapper = UMAP(n_neighbors=3, min_dist=0.1, metric="cosine", random_state=0)
+    return mapper.fit_transform(codes), "UMAP"
