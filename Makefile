@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:
 	@echo "make demo     set up, train the reference of deliverable 1, grade a class of six"
 	@echo "make test     set up, check the style and the types, run the tests"
-	@echo "make verify   everything at full thresholds, for three seeds (long)"
+	@echo "make verify   train every reference, judge every mutant, run every test (within the hour)"
 	@echo "make lab      open the notebooks in JupyterLab, formgrader included"
 	@echo "make release  solutions/ -> notebooks/ and the students' zip"
 	@echo "make grade    grade what lies in course/submitted/"
@@ -46,7 +46,11 @@ test: setup lint
 	@$(BIN)/python -m pytest -n 2 -m "not long"
 
 verify: setup lint
-	@echo "==> Verifying everything at full thresholds"
+	@echo "==> Training every reference at full thresholds, and judging it"
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/references.py
+	@echo "==> Every wrong and every right solution, through the judge"
+	@$(BIN)/python -m autograder.rubric --judge --quiet
+	@echo "==> All tests"
 	@$(BIN)/python -m pytest -n 2
 
 lint: setup

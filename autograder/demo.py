@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -130,11 +131,25 @@ def run_demo(folder: Path, console: Console) -> None:
 
 
 def hand_in(
-    master: Master, student: str, changes: dict[str, str], work: Path, handins: Path
+    master: Master,
+    student: str,
+    changes: dict[str, str],
+    work: Path,
+    handins: Path,
+    replace: Mapping[str, str] | None = None,
 ) -> Path:
-    """Do as a student does: fill in, train, run the hand-in cell, send the zip."""
+    """Do as a student does: fill in, train, run the hand-in cell, send the zip.
+
+    Args:
+        changes: another text for some of the solution cells, by name.
+        work: the student's folder; it is returned.
+        handins: where the zip is sent.
+        replace: words to replace in every cell, such as another seed.
+    """
     notebook = solved(master, changes)
     for node in notebook.cells:
+        for old, new in (replace or {}).items():
+            node.source = node.source.replace(old, new)
         if node.source.startswith("# Hand-in:"):
             node.source = node.source.replace("your-id", student)
     execute(write(notebook, work, master.deliverable.id), _TRAINED, master)

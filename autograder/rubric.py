@@ -1,18 +1,21 @@
 """Tests of the rubric: wrong solutions must lose what they name, right ones must lose nothing.
 
-``python -m autograder.rubric d1_autoencoder`` judges them all and prints what each lost and why.
-They are the kit's own code and need no sandbox: here they run in this process, in a tenth of the
-time. ``--judge`` sends them through the real judge.
+``python -m autograder.rubric d1`` tries them all and prints what each lost and why. They are the
+kit's own code and need no sandbox: here they run without one, in a tenth of the time. ``--judge``
+sends them through the real judge.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
 import tomllib
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from autograder.results import CheckResult
 from autograder.specimen import solved, write
 from autograder.standin import standin_folder
 from helpers.check import load_checks, run
+from helpers.deliverables import DELIVERABLES, get
 from helpers.engine import Engine, failure
 from helpers.submission import StudentError, Submission
 
@@ -134,28 +138,53 @@ def _run_cells(placed: list[Placed]) -> Engine:
     return Engine(names, failures)
 
 
-def main(deliverable_id: str, judged: bool) -> int:
-    """Judge them all; the number of survivors and of right ones that lost something."""
+def examine(deliverable_id: str, solution: Solution, judged: bool) -> tuple[bool, str]:
+    """Whether a solution loses what it names and nothing else, and what there is to say of it."""
     master = load_master(deliverable_id)
-    wrong, right = load_solutions(master.deliverable.id)
+    begin = time.monotonic()
+    results = (judge_solution if judged else try_solution)(solution, master)
+    as_it_should = lost(results) == solution.loses
+    seconds = time.monotonic() - begin
+    lines = [f"{'ok ' if as_it_should else 'NOT'} {solution.name} ({seconds:.1f} s)"]
+    if missed := solution.loses - lost(results):
+        lines.append(f"      kept: {', '.join(sorted(missed))}")
+    if more := lost(results) - solution.loses:
+        lines.append(f"      lost too: {', '.join(sorted(more))}")
+    for result in results:
+        if result.status != "passed":
+            lines.append(f"      {result.id.rpartition('.')[2]}: {result.status}: {result.message}")
+    return as_it_should, "\n".join(lines)
+
+
+def main() -> int:
+    """Examine the solutions of some deliverables; 1 if one is not judged as it should be."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("ids", nargs="*", default=list(DELIVERABLES))
+    parser.add_argument("--judge", action="store_true", help="through the sandbox")
+    parser.add_argument("--quiet", action="store_true", help="only what is not as it should be")
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    table = ["", f"{'deliverable':28} {'killed':>9} {'survivors':>9} {'right ones kept':>16}"]
     n_faults = 0
-    for solution in wrong + right:
-        begin = time.monotonic()
-        results = (judge_solution if judged else try_solution)(solution, master)
-        as_it_should = lost(results) == solution.loses
-        n_faults += not as_it_should
-        seconds = time.monotonic() - begin
-        print(f"{'ok ' if as_it_should else 'NOT'} {solution.name} ({seconds:.1f} s)")
-        if missed := solution.loses - lost(results):
-            print(f"      kept: {', '.join(sorted(missed))}")
-        if more := lost(results) - solution.loses:
-            print(f"      lost too: {', '.join(sorted(more))}")
-        for result in results:
-            if result.status != "passed":
-                print(f"      {result.id.rpartition('.')[2]}: {result.status}: {result.message}")
-    print(f"{len(wrong)} wrong, {len(right)} right; {n_faults} judged otherwise than they should.")
-    return n_faults
+    # Processes that are started, not forked: each imports torch for itself.
+    with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
+        for name in (get(given).id for given in arguments.ids):
+            wrong, right = load_solutions(name)
+            running = [pool.submit(examine, name, each, arguments.judge) for each in wrong + right]
+            verdicts = []
+            for future in running:
+                as_it_should, text = future.result()
+                verdicts.append(as_it_should)
+                if not (as_it_should and arguments.quiet):
+                    print(text, flush=True)
+            killed, kept = sum(verdicts[: len(wrong)]), sum(verdicts[len(wrong) :])
+            n_faults += len(verdicts) - killed - kept
+            killed_of, kept_of = f"{killed}/{len(wrong)}", f"{kept}/{len(right)}"
+            table.append(f"{name:28} {killed_of:>9} {len(wrong) - killed:>9} {kept_of:>16}")
+            print(f"{name}: {killed_of} killed, {kept_of} kept", flush=True)
+    print("\n".join(table))
+    return int(n_faults > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], "--judge" in sys.argv) > 0)
+    sys.exit(main())

@@ -39,7 +39,8 @@ def plot_codebook(codes: Tensor, usage: Tensor, title: str = "Codebook") -> Figu
         )
         axes.set_xlabel(f"first axis ({method})")
         axes.set_ylabel("second axis")
-        axes.legend(frameon=False)
+        for handle in axes.legend(frameon=False).legend_handles:
+            handle.set_sizes([40])  # type: ignore[union-attr]
     return figure
 
 

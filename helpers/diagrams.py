@@ -154,8 +154,8 @@ def draw_quantiser(image: Tensor) -> Figure:
         _arrow(axes, start, end)
     axes.text(11.6, 2.8, "nearest", ha="center", color=_INK, size=9)
     _arrow(axes, (11.6, 5.1), (11.6, 3.3))
-    _arrow(axes, (14.6, 1.1), (8.8, 1.1), curve=-0.25, dashed=True)
-    axes.text(11.7, -0.65, "backwards: straight through", ha="center", color=_INK, size=9)
+    _arrow(axes, (13.2, 1.7), (10, 1.7), dashed=True)
+    axes.text(11.6, 0.95, "backwards:\nstraight through", ha="center", va="center", size=9)
     return figure
 
 

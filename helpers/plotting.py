@@ -190,7 +190,7 @@ def plot_losses(
         axes.set_xlim(0.5, max(longest, 2) + 0.5)
         if threshold is not None:
             lasts = [losses[-1] for losses in curves.values() if losses]
-            draw_threshold(axes, threshold, above=max(lasts, default=0) > threshold)
+            draw_threshold(axes, threshold, above=min(lasts, default=0) > threshold)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel(ylabel)

@@ -269,7 +269,7 @@ settings = VQVAE_SIZES[size]
 shifted = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5] * 3, [1.0] * 3)])
 train_set = CIFAR10(train=True, size=size, transform=shifted)
 train_loader = Loader(train_set, settings.batch_size, shuffle=True)
-test_loader = Loader(CIFAR10(train=False, size=size, transform=shifted), 100)
+test_set = CIFAR10(train=False, size=size, transform=shifted)
 
 
 def new_model(commitment_cost):
@@ -290,7 +290,7 @@ model, optimizer = new_model(commitment_cost=settings.commitment_cost)
 print(f"{train_set}; {count_parameters(model):,} parameters, on {device}")
 
 # %% figure="photographs"
-photographs, _ = next(iter(test_loader))
+photographs = torch.stack([test_set[number][0] for number in range(0, 1000, 10)])
 visualize_img_batch(photographs[::6] + 0.5, n=16, title="Some test images")
 
 # %% [markdown]
@@ -382,7 +382,7 @@ plot_losses(
 # %% figure="reconstructions"
 model.eval()
 uncommitted.eval()
-chosen = photographs[::8]
+chosen = photographs[3::10]
 with torch.no_grad():
     rows = {
         "original": chosen,
@@ -433,19 +433,23 @@ plot_codebook(
 )
 
 # %% [markdown]
-# An image is 64 words. Replace one of them by another, and see which part of the picture listens.
+# An image is 64 words. Replace one of them by another that is in use, and see which part of the
+# picture listens.
 
 
 # %% figure="explorer"
+words = usage(model).nonzero()[:, 0]
+
+
 @torch.no_grad()
 def change_one_word(photograph, place, word):
     z = model.encoder(photographs[photograph : photograph + 1].to(device))
     codes = model.quantizer(z)[1]
-    codes[0, :, place // 8, place % 8] = model.quantizer.embedding.weight[word]
+    codes[0, :, place // 8, place % 8] = model.quantizer.embedding.weight[words[word]]
     return (model.decoder(codes) + 0.5).clamp(0, 1).cpu()
 
 
-explore(change_one_word, word=(0, settings.num_embeddings - 1), place=(0, 63), photograph=(0, 99))
+explore(change_one_word, word=(0, len(words) - 1), place=(0, 27, 63), photograph=(0, 99))
 
 # %% [markdown]
 # The layers and parameters, for your report:
