@@ -99,7 +99,7 @@ def try_solution(solution: Solution, master: Master) -> list[CheckResult]:
     cells = _untrained(master)
     checks = [c for c in load_checks(master.deliverable.id, hidden=True) if c.cell in cells]
     with redirect_stdout(io.StringIO()):  # some print a line for each image
-        submission = Submission(_run_cells(placed).execute)
+        submission = Submission(run_cells(placed).execute)
         return [CheckResult.of(run(check, submission)) for check in checks]
 
 
@@ -119,7 +119,7 @@ def _untrained(master: Master) -> frozenset[str]:
     return frozenset(cell.name for cell in master.cells if cell.kind == "check") - {"result"}
 
 
-def _run_cells(placed: list[Placed]) -> Engine:
+def run_cells(placed: list[Placed]) -> Engine:
     """An engine over the names that a notebook's cells leave behind."""
     names: dict[str, Any] = {"__name__": "__main__"}
     failures: dict[str, StudentError] = {}

@@ -16,9 +16,8 @@ from safetensors.torch import load, save
 
 from autograder.judge import judge
 from autograder.master import Master
-from autograder.release import released_notebook
 from autograder.results import Judgement, Outcome
-from autograder.specimen import execute, solved, write
+from autograder.specimen import solved
 from helpers.check import Status
 from helpers.deliverables import get
 
@@ -67,27 +66,6 @@ def test_reference_gets_full_marks(trained_zip: Path) -> None:
     assert measured < get(ID).max_loss
     assert len(reported) <= get(ID).max_epochs
     assert math.isclose(reported[-1], measured, rel_tol=0.1)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 2])
-def test_reference_reaches_the_threshold_from_other_seeds(
-    seed: int, master: Master, tmp_path: Path
-) -> None:
-    notebook = solved(master)
-    for node in notebook.cells:
-        node.source = node.source.replace("set_seed(0)", f"set_seed({seed})")
-    execute(write(notebook, tmp_path, ID), ("given", "solution", "train"), master)
-    judgement = judge(tmp_path, ID, f"seed-{seed}")
-    assert judgement.score == judgement.max_score
-    print([check.message for check in judgement.checks if check.message])
-
-
-def test_untouched_starter_is_unattempted_everywhere(master: Master, tmp_path: Path) -> None:
-    judgement = judge(write(released_notebook(master), tmp_path, ID), ID, "student")
-    assert judgement.status is Outcome.UNATTEMPTED
-    assert judgement.score == 0
-    assert {check.status for check in judgement.checks} == {Status.UNATTEMPTED}
 
 
 def forward_is_identity(master: Master) -> Callable[[Files], object]:

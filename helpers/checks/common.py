@@ -40,10 +40,10 @@ def digits(*, train: bool) -> Tensor:
 
 
 @cache
-def some_digits(*, train: bool, n_images: int = 10_000) -> tuple[Tensor, Tensor]:
+def some_digits(*, train: bool, n_images: int = 5_000) -> tuple[Tensor, Tensor]:
     """Images (n_images, 1, 28, 28) and labels, drawn once: the same at each call.
 
-    Ten thousand are enough for a mean: its standard error is then below 0.5% of the loss.
+    Five thousand are enough for a mean: its standard error is then below 0.5% of the loss.
     """
     images, labels = mnist_tensors(train=train)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:n_images]
