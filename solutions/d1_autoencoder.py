@@ -24,6 +24,7 @@ from helpers.budget import count_parameters, summary
 from helpers.data import MNIST
 from helpers.deliverables import get
 from helpers.diagrams import draw_autoencoder
+from helpers.explorer import explore
 from helpers.loader import Loader
 from helpers.notebook import check, handin
 from helpers.plotting import (
@@ -285,6 +286,18 @@ plot_latent_space(model.encoder, test_loader, device)
 # %% figure="latent_images"
 span_x, span_y = latent_span(model.encoder, test_loader, device)
 plot_latent_space_images(model.decoder, device, span=span_x, span_y=span_y)
+
+# %% [markdown]
+# Walk over the map yourself.
+
+
+# %% figure="explorer"
+def decode(across, up):
+    with torch.no_grad():
+        return model.decoder(torch.tensor([[across, up]], device=device)).cpu()
+
+
+explore(decode, across=span_x, up=span_y)
 
 # %% [markdown]
 # The model's layers and parameters, for your report:
