@@ -2,8 +2,10 @@
 
 Level 2 is bubblewrap: namespaces of its own for users, processes, network and files; an
 unprivileged uid; a read-only file system that holds a Python, its packages, the kit without its
-data sets, and two files of the grader. Level 0 is a plain child process with resource limits: for
-practice on machines without bubblewrap, never for marks. Standard library only.
+data sets, and a few files of the grader. Most of a start is importing torch, so that is done
+once: a nursery inside such a sandbox forks the processes, each into namespaces of its own. Level 0
+is a plain child process with resource limits: for practice on machines without bubblewrap, never
+for marks. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,20 +17,23 @@ import secrets
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 _AUTOGRADER = Path(__file__).resolve().parent
 _HELPERS = _AUTOGRADER.parent / "helpers"
 #: All that the sandbox sees of this package.
-_VISIBLE = ("__init__.py", "worker.py", "protocol.py")
+_VISIBLE = ("__init__.py", "nursery.py", "protocol.py", "worker.py")
 #: Where the programs that set up level 2 are, on the outside.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Set to 1 to see what a sandboxed process prints.
@@ -74,7 +79,9 @@ for name, value in limits.items():
     resource.setrlimit(getattr(resource, name), (value, value))
 sys.path[:] = path[:1] + sys.path + path[1:]
 """
-_RUN_WORKER = "from autograder.worker import main; main(fd)"
+_RUN_WORKER = "from autograder.worker import serve; serve(fd)"
+_RUN_NURSERY = "from autograder.nursery import main; main(fd)"
+_NURSERY_SECONDS = 60.0
 
 #: As root: bring the folders to where an unprivileged uid can reach them, in a mount namespace of
 #: our own, and drop to that uid for good before bubblewrap starts. It is one chain of exec, so that
@@ -94,45 +101,144 @@ exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all --boun
 """
 
 
-class Process:
+class Process(ABC):
     """A sandboxed process and our end of the socket to it."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], sock: socket.socket) -> None:
-        self._popen = popen
+    def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self._killed = False
 
-    @property
-    def pid(self) -> int:
-        """Process id of the outermost process."""
-        return self._popen.pid
-
+    @abstractmethod
     def wait(self, timeout: float | None = None) -> int:
-        """Exit status, 128 + n for a death by signal n. Raises subprocess.TimeoutExpired."""
-        status = self._popen.wait(timeout)
-        return status if status >= 0 else 128 - status
+        """Exit status, 128 + n for a death by signal n. Raises TimeoutError."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Kill it and all that it started, and wait for that."""
 
     @property
     def died_of_memory(self) -> bool:
         """Whether the kernel killed it, which it does when memory runs out."""
-        return not self._killed and self._popen.poll() in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        return not self._killed and self._ended(0) == 128 + signal.SIGKILL
 
     def kill(self) -> None:
         """Kill it and all that it started. At level 2 the kernel sees to that, whatever it did."""
         # A process that has just broken off is given a moment, so that its own end is seen.
-        with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(0.05)
-        self._killed = self._popen.poll() is None
-        with suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
+        self._killed = self._ended(0.05) is None or self._killed
+        self._end()
         self.socket.close()
+
+    def _ended(self, timeout: float) -> int | None:
+        """The exit status, or None if it lives."""
+        try:
+            return self.wait(timeout)
+        except TimeoutError:
+            return None
 
     def __enter__(self) -> Process:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+class Child(Process):
+    """One that is a child of ours."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._popen = popen
+
+    def wait(self, timeout: float | None = None) -> int:
+        try:
+            status = self._popen.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError from error
+        return status if status >= 0 else 128 - status
+
+    def _end(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+
+
+class Nursling(Process):
+    """One that a nursery forked: its keeper tells how it ended, and kills it when we hang up."""
+
+    def __init__(self, sock: socket.socket, life: socket.socket) -> None:
+        super().__init__(sock)
+        self._life = life
+        self._status: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self._status is None:
+            # A timeout of 0 would mean something else to a socket.
+            self._life.settimeout(timeout if timeout is None else max(timeout, 1e-3))
+            with suppress(ConnectionError):
+                told = self._life.recv(4)
+                # Nothing is told by a keeper that was killed with the whole nursery.
+                status = struct.unpack("i", told)[0] if len(told) == 4 else -signal.SIGKILL
+                self._status = status if status >= 0 else 128 - status
+        return 128 + signal.SIGKILL if self._status is None else self._status
+
+    def _end(self) -> None:
+        with suppress(OSError):
+            self._life.shutdown(socket.SHUT_WR)
+        with suppress(TimeoutError):
+            self.wait(10)
+        self._life.close()
+
+
+class Nursery:
+    """A process inside a sandbox that has imported torch, and forks the others.
+
+    Args:
+        standin: a folder that is mounted as the data set; without it there is none.
+
+    Raises:
+        SandboxError: if it does not start.
+    """
+
+    def __init__(self, standin: Path | None) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = _bubblewrap(None, _RUN_NURSERY, theirs.fileno(), standin)
+        self._popen = _popen(command, {"PATH": _PATH}, "/", theirs)
+        self._control = ours
+        atexit.register(self.close)
+        ours.settimeout(_NURSERY_SECONDS)
+        try:
+            ready = ours.recv(16) == b"ready"
+        except OSError:
+            ready = False
+        if not ready:
+            self.close()
+            raise SandboxError("The nursery did not start.")
+
+    def spawn(self, limits: Limits, code: str) -> Nursling:
+        """Fork a process that runs ``code``.
+
+        Raises:
+            SandboxError: if the nursery is gone.
+        """
+        ours, theirs = socket.socketpair()
+        life, keepers_end = socket.socketpair()
+        order = {"limits": _rlimits(limits, own_uid=True), "tmp": limits.file, "code": code}
+        with theirs, keepers_end:
+            try:
+                fds = [theirs.fileno(), keepers_end.fileno()]
+                socket.send_fds(self._control, [json.dumps(order).encode()], fds)
+            except OSError as error:
+                ours.close()
+                life.close()
+                raise SandboxError("The nursery is gone.") from error
+        return Nursling(ours, life)
+
+    def close(self) -> None:
+        """End it, and all that it forked."""
+        self._control.close()
+        with suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
 
 
 def start(
@@ -153,32 +259,67 @@ def start(
         SandboxError: if it cannot be started.
     """
     level = isolation_level() if level is None else level
-    ours, theirs = socket.socketpair()
     limits = limits or Limits()
+    with _one_nursery_at_a_time:
+        nursery = _nursery(standin) if level >= 2 else None
+    if nursery is not None:
+        try:
+            return nursery.spawn(limits, code)
+        except SandboxError:
+            _nursery.cache_clear()  # it has died: the next start makes another one
+    return _start_cold(standin, limits, level, code)
+
+
+def _start_cold(standin: Path | None, limits: Limits, level: int, code: str) -> Child:
+    """Start a process that imports everything itself."""
+    ours, theirs = socket.socketpair()
     if level >= 2:
         command = _bubblewrap(limits, code, theirs.fileno(), standin)
         environment, cwd = {"PATH": _PATH}, "/"
     else:
         command, environment = _plain(limits, code, theirs.fileno(), standin)
         cwd = tempfile.gettempdir()
+    return Child(_popen(command, environment, cwd, theirs), ours)
+
+
+def _popen(
+    command: list[str], environment: dict[str, str], cwd: str, theirs: socket.socket
+) -> subprocess.Popen[bytes]:
+    """Start a command that has one end of a socket, and nothing else of ours."""
     output = None if os.environ.get(_DEBUG) else subprocess.DEVNULL
     try:
-        popen = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            cwd=cwd,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
+        with theirs:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd=cwd,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
     except OSError as error:
-        ours.close()
         raise SandboxError(f"The sandbox cannot be started: {error}.") from error
-    finally:
-        theirs.close()
-    return Process(popen, ours)
+
+
+_one_nursery_at_a_time = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _nursery(standin: Path | None) -> Nursery | None:
+    """The nursery of this process for a data set.
+
+    None if its processes are not as caged here as those that bubblewrap starts.
+    """
+    try:
+        nursery = Nursery(standin)
+        if _is_caged(lambda code: nursery.spawn(Limits(), code)):
+            return nursery
+    except SandboxError:
+        return None
+    nursery.close()
+    return None
 
 
 @cache
@@ -187,7 +328,7 @@ def isolation_level() -> int:
     if shutil.which("bwrap") is None:
         return 0
     try:
-        return 2 if _canary_is_caged() else 0
+        return 2 if _is_caged(lambda code: _start_cold(None, Limits(), 2, code)) else 0
     except SandboxError:
         return 0
 
@@ -202,13 +343,17 @@ def describe(level: int) -> str:
     )
 
 
-def _canary_is_caged() -> bool:
-    """Start a process that tries what student code must not be able to do."""
+def _is_caged(start: Callable[[str], Process]) -> bool:
+    """Start a process that tries what student code must not be able to do.
+
+    Args:
+        start: starts one that runs some code.
+    """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         canary = f"""
-import os, socket
+import ctypes, os, socket
 def works(function, *args):
     try:
         function(*args)
@@ -222,19 +367,23 @@ escapes = [
     works(open, "/etc/shadow"),
     works(open, "/opt/kit/helpers/check.py", "a"),
     int(os.getuid() == 0 or os.getpid() != 1 or len(os.listdir("/proc/self/task")) < 1),
+    int(ctypes.CDLL(None).unshare(0x10000000) == 0),  # a user namespace gives capabilities
+    int(ctypes.CDLL(None).mount(b"tmpfs", b"/opt", b"tmpfs", 0, None) == 0),
+    int("CapEff:\\t0000000000000000" not in open("/proc/self/status").read()),
+    int([name for name in os.listdir("/proc") if name.isdigit()] != ["1"]),
 ]
 socket.socket(fileno=fd).sendall(bytes(escapes))
 """
-        with start(level=2, code=canary) as process:
+        with start(canary) as process:
             process.socket.settimeout(20)
             try:
-                return process.socket.recv(64) == bytes(6)
+                return process.socket.recv(64) == bytes(10)
             except OSError:
                 return False
 
 
-def _bubblewrap(limits: Limits, code: str, fd: int, standin: Path | None) -> list[str]:
-    """The command of level 2."""
+def _bubblewrap(limits: Limits | None, code: str, fd: int, standin: Path | None) -> list[str]:
+    """The command of level 2; without limits that of a nursery, which limits what it forks."""
     python, executable = Path(sys.base_prefix), Path(os.path.realpath(sys.executable))
     site = Path(sysconfig.get_paths()["purelib"])
     mounts: dict[str, Path] = {
@@ -263,17 +412,19 @@ def _bubblewrap(limits: Limits, code: str, fd: int, standin: Path | None) -> lis
     masked = ["/opt/kit/helpers/datasets"] if (_HELPERS / "datasets").is_dir() else []
     # Where this package is installed and not a checkout, site-packages would show all of it.
     masked += [f"/opt/site/{name}" for name in ("autograder", "helpers") if (site / name).is_dir()]
+    # To make namespaces for the others, a nursery needs capabilities in its own user namespace.
+    rights = ("--cap-drop", "ALL", "--disable-userns") if limits else ("--cap-add", "ALL")
     return [
         *wrap,
-        *("bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--as-pid-1"),
-        *("--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"),
+        *("bwrap", "--unshare-all", "--unshare-user", *rights, "--as-pid-1"),
+        *("--die-with-parent", "--new-session", "--clearenv"),
         *("--hostname", "sandbox", "--perms", "0755", "--dir", "/opt"),
         *_system_libraries(),
         *_flatten(("--ro-bind", str(source), where) for where, source in mounts.items()),
         *_flatten(("--tmpfs", where, "--remount-ro", where) for where in masked),
         *("--dev", "/dev", "--size", str(32 * 2**20), "--tmpfs", "/dev/shm"),
         *("--remount-ro", "/dev", "--proc", "/proc"),
-        *("--size", str(limits.file), "--tmpfs", "/tmp", "--chdir", "/tmp"),
+        *("--size", str((limits or Limits()).file), "--tmpfs", "/tmp", "--chdir", "/tmp"),
         *("--remount-ro", "/"),
         *_flatten(("--setenv", key, value) for key, value in _environment("/opt/data").items()),
         *("--setenv", "LD_LIBRARY_PATH", "/opt/python/lib"),
@@ -292,8 +443,13 @@ def _plain(
     return [sys.executable, "-I", "-S", "-c", _BOOTSTRAP + code, arguments], environment
 
 
-def _arguments(limits: Limits, fd: int, path: list[str], *, own_uid: bool) -> str:
+def _arguments(limits: Limits | None, fd: int, path: list[str], *, own_uid: bool) -> str:
     """What the bootstrap is told."""
+    return json.dumps([_rlimits(limits, own_uid=own_uid) if limits else {}, fd, path])
+
+
+def _rlimits(limits: Limits, *, own_uid: bool) -> dict[str, int]:
+    """Limits by their names in the module resource."""
     names = {
         "memory": "RLIMIT_AS",
         "file": "RLIMIT_FSIZE",
@@ -303,7 +459,7 @@ def _arguments(limits: Limits, fd: int, path: list[str], *, own_uid: bool) -> st
     if own_uid:  # it counts all processes of the uid: elsewhere that would be the whole desktop
         names["processes"] = "RLIMIT_NPROC"
     values = {names[key]: value for key, value in asdict(limits).items() if key in names}
-    return json.dumps([{**values, "RLIMIT_CORE": 0}, fd, path])
+    return {**values, "RLIMIT_CORE": 0}
 
 
 def _environment(data: str) -> dict[str, str]:

@@ -105,13 +105,18 @@ def _reason(error: BaseException) -> StudentError:
         return StudentError("error", "Your code raised an exception that cannot be shown.")
 
 
-def main(fd: int) -> None:
-    """Answer the messages that come over the socket ``fd`` until it is closed."""
+def preload() -> None:
+    """Import what every notebook needs."""
     torch.set_num_threads(N_THREADS)
-    sock = socket.socket(fileno=fd)
-    worker = Worker()
     for module in _PRELOADED:
         importlib.import_module(module)
+
+
+def serve(fd: int) -> None:
+    """Answer the messages that come over the socket ``fd`` until it is closed."""
+    preload()
+    sock = socket.socket(fileno=fd)
+    worker = Worker()
     # Sent before any student code has run: failures from here on are the student's.
     protocol.send(sock, "ready")
     while True:
