@@ -191,7 +191,7 @@ def _verdict(judgement: Judgement, about: NotebookNode) -> list[NotebookNode]:
             "points were changed since it was released, release it again."
         )
     checks = [check for check in judgement.checks if check.cell == about.grade_id]
-    data = {"text/plain": str(min(points, about.points)), "text/html": str(verdict_html(checks))}
+    data = {"text/plain": str(min(points, about.points)), "text/html": verdict_html(checks)}
     return [nbformat.v4.new_output("execute_result", data, execution_count=None)]
 
 

@@ -44,7 +44,7 @@ SHOWN = make_check("shown", Status.FAILED, f"Expected 2, got 3. {ATTACK}")
 
 
 def test_hidden_checks_stay_hidden_from_students() -> None:
-    for page in (feedback_html(make_result(SHOWN, SECRET)), str(verdict_html([SHOWN, SECRET]))):
+    for page in (feedback_html(make_result(SHOWN, SECRET)), verdict_html([SHOWN, SECRET])):
         assert "Hidden check 1 of 1" in page
         assert "secret" not in page
         assert "Title of shown." in page
@@ -84,7 +84,39 @@ def test_no_mark_is_not_shown_as_zero() -> None:
 @pytest.mark.parametrize("status", list(Outcome))
 def test_every_status_has_its_sentence(status: Outcome) -> None:
     page = feedback_html(make_result(SHOWN, status=status))
-    assert f">{status.value}<" in page
+    assert f">{status.value.replace('-', ' ')}<" in page
+
+
+@pytest.mark.parametrize("name", ["d1_autoencoder", "d5_structured_prediction"])
+def test_only_the_model_that_is_measured_has_a_threshold(name: str) -> None:
+    deliverable = get(name)
+    result = make_result(SHOWN).model_copy(
+        update={
+            "deliverable": name,
+            "reported_losses": {model: [3.0, 2.0] for model in deliverable.checkpoints},
+        }
+    )
+    page = feedback_html(result)
+    assert page.count("<svg") == len(deliverable.checkpoints)
+    assert page.count(f"below {deliverable.max_loss:g}") == 1
+
+
+def test_what_broke_in_the_grader_is_not_for_students() -> None:
+    ours = make_check("shown", Status.INFRASTRUCTURE, "OSError: [Errno 28] No space left")
+    result = make_result(ours, status=Outcome.INFRASTRUCTURE, message="the disk is full")
+    page = feedback_html(result)
+    assert "Errno" not in page
+    assert "disk" not in page
+    assert "disk" in class_html([result], D1, "level 2")
+
+
+def test_csv_tells_no_mark_from_zero(tmp_path: Path) -> None:
+    broken = make_result(SHOWN, student="broken", status=Outcome.INFRASTRUCTURE)
+    formula = make_result(SHOWN, student="=1+1", status=Outcome.UNATTEMPTED)
+    write_reports([broken, formula], D1, tmp_path, "level 2")
+    rows = (tmp_path / "results.csv").read_text().splitlines()
+    assert rows[1].startswith(f"{D1.id},broken,,4.0,infrastructure,2,")
+    assert rows[2].startswith(f"{D1.id},'=1+1,0.0,4.0,unattempted,2,")
 
 
 def test_results_are_kept_as_data(tmp_path: Path) -> None:
