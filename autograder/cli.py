@@ -87,12 +87,21 @@ def grade(
     jobs: Annotated[int, typer.Option(min=1, help="Submissions judged at a time.")] = 1,
     course: Course = None,
     min_level: Level = 2,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Accept marks that new checks change.")
+    ] = False,
 ) -> None:
-    """Grade a class: collect, judge what is new, fill the gradebook, write feedback."""
+    """Grade a class: collect, judge what is new, fill the gradebook, write feedback.
+
+    Where the checks have changed since a submission was judged, its new mark is shown beside the
+    old one first, with the reason, and written only when that is accepted.
+    """
     _announce_level(min_level)
     folder = _course(course)
-    for name in ids or deliverables.DELIVERABLES:
-        grade_class(_deliverable(name), folder, handins, jobs)
+    for deliverable in [_deliverable(name) for name in ids or deliverables.DELIVERABLES]:
+        if ids or handins is not None or grading.submitted(folder, deliverable.id):
+            _regrade(deliverable, folder, jobs, yes)
+            grade_class(deliverable, folder, handins, jobs)
 
 
 @app.command()
@@ -129,6 +138,33 @@ def demo(
 
     _announce_level(0)
     run_demo(folder.resolve(), console)
+
+
+def _regrade(deliverable: Deliverable, course: Path, jobs: int, yes: bool) -> None:
+    """Judge again what other checks have judged, show what changes, and ask."""
+    students = grading.stale(course, deliverable.id)
+    if not students:
+        return
+    console.print(f"The checks of {deliverable.id} have changed: judging {len(students)} again.")
+    for _ in grading.judge_class(course, deliverable.id, students, jobs, grading.REGRADED):
+        pass
+    changed = [c for c in grading.changes(course, deliverable.id) if c.matters]
+    for change in changed:
+        before, after = (_score(result) for result in (change.before, change.after))
+        console.print(_plain(f"{change.after.student}: {before} -> {after}"), style="bold")
+        for points, check in change.checks:
+            name = check.id.rpartition(".")[2]
+            line = f"   {name}: {points:g} -> {check.earned:g} {check.message}"
+            console.print(_plain(line))
+    console.print(f"{len(changed)} of {len(students)} marks change.")
+    if changed and not yes and not (sys.stdin.isatty() and typer.confirm("Write them?")):
+        _stop("Nothing was written. To accept the new marks, say --yes.")
+    grading.accept(course, deliverable.id)
+
+
+def _score(result: Judgement) -> str:
+    mark = "no mark" if result.score is None else f"{result.score:g}"
+    return f"{mark} of {result.max_score:g}, {result.status.value}"
 
 
 def grade_class(

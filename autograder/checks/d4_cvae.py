@@ -23,7 +23,7 @@ def zero_condition_is_a_condition(submission: Submission) -> None:
 
 
 @check("architecture", points=2)
-def draws_have_the_right_mean_and_spread(submission: Submission) -> None:
+def sampling_is_as_it_was(submission: Submission) -> None:
     """reparameterize(mu, logvar) still draws from N(mu, exp(logvar)), with its gradients."""
     model = new_vae(submission, N_CLASSES)
     vae.expect_right_spread(model)

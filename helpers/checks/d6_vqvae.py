@@ -59,7 +59,7 @@ def run_quantizer(quantizer: Object, z: Tensor) -> tuple[object, Tensor, object,
     answer = quantizer.call("", z)
     if not isinstance(answer, list) or len(answer) != 4:
         got = f"{len(answer)} things" if isinstance(answer, list) else "one thing"
-        fail(f"forward should return loss, quantized, perplexity, encodings; it returned {got}.")
+        fail(f"forward should return four things, with the loss first; it returned {got}.")
     loss, quantized, perplexity, encodings = answer
     array = expect_tensor(quantized, tuple(z.shape), what="The quantized array")
     return loss, array, perplexity, encodings
