@@ -25,6 +25,8 @@ import struct
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from autograder import walls
+
 #: From linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h.
 _NEW_MOUNTS, _NEW_UTS, _NEW_IPC = 0x00020000, 0x04000000, 0x08000000
 _NEW_USER, _NEW_PIDS, _NEW_NETWORK = 0x10000000, 0x20000000, 0x40000000
@@ -32,7 +34,6 @@ _NOSUID, _NODEV, _NOEXEC, _RECURSIVE, _PRIVATE = 2, 4, 8, 0x4000, 1 << 18
 _SET_DEATH_SIGNAL, _SET_DUMPABLE, _DROP_FROM_BOUNDING, _NO_NEW_PRIVILEGES = 1, 4, 24, 38
 _CLEAR_AMBIENT = (47, 4)
 _CAPABILITIES_V3 = 0x20080522
-_KEYCTL = {"x86_64": 250, "aarch64": 219}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -64,7 +65,7 @@ def _keep(order: dict[str, Any], worker_fd: int, life_fd: int) -> NoReturn:
 
     Args:
         order: ``limits`` by their names in :mod:`resource`, the size of a folder to write to,
-            ``tmp``, and the ``code`` to run.
+            ``tmp``, the arguments of :func:`walls.landlock`, ``walls``, and the ``code`` to run.
     """
     _call("prctl", _SET_DEATH_SIGNAL, signal.SIGKILL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -104,6 +105,10 @@ def _be_worker(order: dict[str, Any], fd: int) -> None:
     _drop_privileges()
     for name, value in order["limits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
+    # The user's keyring belongs to the user namespace, and so is new already.
+    walls.leave_keyring()
+    walls.landlock(**order["walls"])
+    walls.seccomp()
     _reseed()
     try:
         exec(order["code"], {"__name__": "__main__", "fd": fd})
@@ -138,11 +143,6 @@ def _drop_privileges() -> None:
         _call("prctl", _DROP_FROM_BOUNDING, capability, 0, 0, 0)
     header = struct.pack("Ii", _CAPABILITIES_V3, 0)
     _call("capset", header, struct.pack("6I", *[0] * 6))
-    # Keyrings outlive processes, and would be a letter box: a new one for the session. That of the
-    # user belongs to the user namespace, and so is new already.
-    machine = os.uname().machine
-    if machine in _KEYCTL:
-        _call("syscall", _KEYCTL[machine], 1, None)
 
 
 def _reseed() -> None:

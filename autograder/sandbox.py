@@ -3,9 +3,9 @@
 Level 2 is bubblewrap: namespaces of its own for users, processes, network and files; an
 unprivileged uid; a read-only file system that holds a Python, its packages, the kit without its
 data sets, and a few files of the grader. Most of a start is importing torch, so that is done
-once: a nursery inside such a sandbox forks the processes, each into namespaces of its own. Level 0
-is a plain child process with resource limits: for practice on machines without bubblewrap, never
-for marks. Standard library only.
+once: a nursery inside such a sandbox forks the processes, each into namespaces of its own. Level 1
+is a child process behind Landlock and seccomp, level 0 one with resource limits alone: for practice
+on machines without bubblewrap, never for marks. Standard library only.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 _AUTOGRADER = Path(__file__).resolve().parent
 _HELPERS = _AUTOGRADER.parent / "helpers"
 #: All that the sandbox sees of this package.
-_VISIBLE = ("__init__.py", "nursery.py", "protocol.py", "worker.py")
+_VISIBLE = ("__init__.py", "nursery.py", "protocol.py", "walls.py", "worker.py")
+#: What Landlock leaves open inside bubblewrap, behind whose walls it stands.
+_INSIDE = {"readable": ["/"], "writable": ["/tmp", "/dev"]}
 #: Where the programs that set up level 2 are, on the outside.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Set to 1 to see what a sandboxed process prints.
@@ -60,24 +62,28 @@ class Limits:
     files: int = 256
 
 
-#: Runs first inside, before any code that is not ours: limits, then the search path. Python is
+#: Runs first inside, before any code that is not ours: search path, limits, walls. Python is
 #: started without its site module (-S), which would add the packages of another installation.
-#: The kernel's session keyring is inherited, and would be a letter box between two sandboxes: the
-#: system call is keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL), which starts a new one.
 _BOOTSTRAP = """
-import ctypes, json, os, resource, sys
-limits, fd, path = json.loads(sys.argv[1])
-keyctl = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
-if sys.platform == "linux" and keyctl:
-    ctypes.CDLL(None).syscall(keyctl, 1, None)
-try:
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")  # when the machine's memory runs out, this goes first
-except OSError:
-    pass
+import importlib.util, json, resource, sys
+limits, fd, path, beneath = json.loads(sys.argv[1])
+sys.path[:] = path[:1] + sys.path + path[1:]
 for name, value in limits.items():
     resource.setrlimit(getattr(resource, name), (value, value))
-sys.path[:] = path[:1] + sys.path + path[1:]
+if beneath is not None:
+    from autograder import walls
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")  # when the machine's memory runs out, this goes first
+    except OSError:
+        pass
+    walls.leave_keyring()
+    if beneath:
+        # The import system lists a folder once; behind the walls it cannot, where it may not read
+        # all that is beneath.
+        importlib.util.find_spec("helpers.check")
+        walls.landlock(**beneath)
+        walls.seccomp()
 """
 _RUN_WORKER = "from autograder.worker import serve; serve(fd)"
 _RUN_NURSERY = "from autograder.nursery import main; main(fd)"
@@ -145,9 +151,12 @@ class Process(ABC):
 class Child(Process):
     """One that is a child of ours."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], sock: socket.socket) -> None:
+    def __init__(
+        self, popen: subprocess.Popen[bytes], sock: socket.socket, folder: Path | None = None
+    ) -> None:
         super().__init__(sock)
         self._popen = popen
+        self._folder = folder  # of its own; removed with it
 
     def wait(self, timeout: float | None = None) -> int:
         try:
@@ -160,6 +169,8 @@ class Child(Process):
         with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Nursling(Process):
@@ -222,7 +233,12 @@ class Nursery:
         """
         ours, theirs = socket.socketpair()
         life, keepers_end = socket.socketpair()
-        order = {"limits": _rlimits(limits, own_uid=True), "tmp": limits.file, "code": code}
+        order = {
+            "limits": _rlimits(limits, own_uid=True),
+            "tmp": limits.file,
+            "walls": _INSIDE,
+            "code": code,
+        }
         with theirs, keepers_end:
             try:
                 fds = [theirs.fileno(), keepers_end.fileno()]
@@ -252,7 +268,7 @@ def start(
 
     Args:
         standin: a folder that is mounted as the data set; without it there is none.
-        level: 2 or 0; by default the best that works here.
+        level: 2, 1 or 0; by default the best that works here.
         code: what it runs; ``fd`` is its end of the socket.
 
     Raises:
@@ -275,11 +291,11 @@ def _start_cold(standin: Path | None, limits: Limits, level: int, code: str) -> 
     ours, theirs = socket.socketpair()
     if level >= 2:
         command = _bubblewrap(limits, code, theirs.fileno(), standin)
-        environment, cwd = {"PATH": _PATH}, "/"
-    else:
-        command, environment = _plain(limits, code, theirs.fileno(), standin)
-        cwd = tempfile.gettempdir()
-    return Child(_popen(command, environment, cwd, theirs), ours)
+        return Child(_popen(command, {"PATH": _PATH}, "/", theirs), ours)
+    folder = Path(tempfile.mkdtemp(prefix="latent-lab-"))
+    command = _plain(limits, code, theirs.fileno(), standin, folder if level == 1 else None)
+    environment = _environment(str(standin or "/nonexistent"), str(folder))
+    return Child(_popen(command, environment, str(folder), theirs), ours, folder)
 
 
 def _popen(
@@ -325,29 +341,39 @@ def _nursery(standin: Path | None) -> Nursery | None:
 @cache
 def isolation_level() -> int:
     """The best level that really holds on this machine, found by trying to break out of it."""
-    if shutil.which("bwrap") is None:
-        return 0
-    try:
-        return 2 if _is_caged(lambda code: _start_cold(None, Limits(), 2, code)) else 0
-    except SandboxError:
-        return 0
+    for level in (2, 1):
+        if level == 2 and shutil.which("bwrap") is None:
+            continue
+        try:
+            if _is_caged(partial(_start_cold, None, Limits(), level), alone=level == 2):
+                return level
+        except SandboxError:
+            continue
+    return 0
 
 
 def describe(level: int) -> str:
     """One sentence for people."""
     if level >= 2:
         return "level 2: bubblewrap, no network, read-only files, limited memory and processes"
+    if level == 1:
+        return (
+            "level 1: no bubblewrap, but Landlock and seccomp: no network, no files of yours; "
+            "memory and processes are limited as far as possible. For practice scores, not for "
+            "marks"
+        )
     return (
         f"level {level}: NO SANDBOX (bubblewrap is missing or does not work here). Student code "
         "can read and change your files: for practice scores, never for marks"
     )
 
 
-def _is_caged(start: Callable[[str], Process]) -> bool:
+def _is_caged(start: Callable[[str], Process], *, alone: bool = True) -> bool:
     """Start a process that tries what student code must not be able to do.
 
     Args:
         start: starts one that runs some code.
+        alone: whether it must have namespaces of its own, too.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -365,19 +391,24 @@ escapes = [
     works(os.listdir, {str(_AUTOGRADER / "checks")!r}),
     works(os.listdir, "/opt/kit/autograder/checks"),
     works(open, "/etc/shadow"),
+    works(open, {str(_HELPERS / "check.py")!r}, "a"),
     works(open, "/opt/kit/helpers/check.py", "a"),
-    int(os.getuid() == 0 or os.getpid() != 1 or len(os.listdir("/proc/self/task")) < 1),
+    works(open, "/proc/{os.getpid()}/environ", "rb"),
+    works(socket.socket, socket.AF_INET),
     int(ctypes.CDLL(None).unshare(0x10000000) == 0),  # a user namespace gives capabilities
     int(ctypes.CDLL(None).mount(b"tmpfs", b"/opt", b"tmpfs", 0, None) == 0),
+]
+alone = [
+    int(os.getuid() == 0 or os.getpid() != 1 or len(os.listdir("/proc/self/task")) < 1),
     int("CapEff:\\t0000000000000000" not in open("/proc/self/status").read()),
     int([name for name in os.listdir("/proc") if name.isdigit()] != ["1"]),
-]
-socket.socket(fileno=fd).sendall(bytes(escapes))
+] if {alone} else []
+socket.socket(fileno=fd).sendall(bytes(escapes + alone))
 """
         with start(canary) as process:
             process.socket.settimeout(20)
             try:
-                return process.socket.recv(64) == bytes(10)
+                return process.socket.recv(64) == bytes(13 if alone else 10)
             except OSError:
                 return False
 
@@ -426,26 +457,49 @@ def _bubblewrap(limits: Limits | None, code: str, fd: int, standin: Path | None)
         *("--remount-ro", "/dev", "--proc", "/proc"),
         *("--size", str((limits or Limits()).file), "--tmpfs", "/tmp", "--chdir", "/tmp"),
         *("--remount-ro", "/"),
-        *_flatten(("--setenv", key, value) for key, value in _environment("/opt/data").items()),
+        *_flatten(
+            ("--setenv", key, value) for key, value in _environment("/opt/data", "/tmp").items()
+        ),
         *("--setenv", "LD_LIBRARY_PATH", "/opt/python/lib"),
         *("--", inside, "-I", "-S", "-c", _BOOTSTRAP + code),
-        _arguments(limits, fd, ["/opt/kit", "/opt/site"], own_uid=True),
+        _arguments(
+            limits, fd, ["/opt/kit", "/opt/site"], _INSIDE if limits else None, own_uid=True
+        ),
     ]
 
 
 def _plain(
-    limits: Limits, code: str, fd: int, standin: Path | None
-) -> tuple[list[str], dict[str, str]]:
-    """The command and environment of level 0."""
-    path = [str(_AUTOGRADER.parent), sysconfig.get_paths()["purelib"]]
-    arguments = _arguments(limits, fd, path, own_uid=False)
-    environment = _environment(str(standin or "/nonexistent"))
-    return [sys.executable, "-I", "-S", "-c", _BOOTSTRAP + code, arguments], environment
+    limits: Limits, code: str, fd: int, standin: Path | None, folder: Path | None
+) -> list[str]:
+    """The command of level 1, whose folder it is, or of level 0."""
+    site = sysconfig.get_paths()["purelib"]
+    beneath: dict[str, list[str]] = {}
+    if folder is not None:
+        kit = [path for path in _HELPERS.iterdir() if path.name != "datasets"]
+        readable = [
+            *kit,
+            *(_AUTOGRADER / name for name in _VISIBLE),
+            *([standin] if standin else []),
+        ]
+        system = [sys.base_prefix, sys.prefix, site, "/usr", "/lib", "/lib64", "/etc/ld.so.cache"]
+        system += ["/dev/null", "/dev/urandom", "/sys/devices/system/cpu"]
+        writable = [str(folder), "/dev/null"]
+        beneath = {"readable": [*map(str, readable), *system], "writable": writable}
+    arguments = _arguments(limits, fd, [str(_AUTOGRADER.parent), site], beneath, own_uid=False)
+    return [sys.executable, "-I", "-S", "-c", _BOOTSTRAP + code, arguments]
 
 
-def _arguments(limits: Limits | None, fd: int, path: list[str], *, own_uid: bool) -> str:
+def _arguments(
+    limits: Limits | None,
+    fd: int,
+    path: list[str],
+    beneath: dict[str, list[str]] | None,
+    *,
+    own_uid: bool,
+) -> str:
     """What the bootstrap is told."""
-    return json.dumps([_rlimits(limits, own_uid=own_uid) if limits else {}, fd, path])
+    rlimits = _rlimits(limits, own_uid=own_uid) if limits else {}
+    return json.dumps([rlimits, fd, path, beneath])
 
 
 def _rlimits(limits: Limits, *, own_uid: bool) -> dict[str, int]:
@@ -462,10 +516,11 @@ def _rlimits(limits: Limits, *, own_uid: bool) -> dict[str, int]:
     return {**values, "RLIMIT_CORE": 0}
 
 
-def _environment(data: str) -> dict[str, str]:
+def _environment(data: str, folder: str) -> dict[str, str]:
     """All that the environment holds."""
     return {
-        "HOME": "/tmp",
+        "HOME": folder,
+        "TMPDIR": folder,
         "LANG": "C.UTF-8",
         "LATENT_LAB_WORKER": "1",
         "LATENT_LAB_DATA": data,

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from autograder import sandbox
+from autograder import sandbox, walls
 from autograder.sandbox import Limits, Process
 from autograder.standin import standin_folder
 
@@ -148,10 +148,11 @@ reply = [
     tried(socket.create_connection, ("127.0.0.1", {tcp.getsockname()[1]}), 1),
     tried(socket.create_connection, ("1.1.1.1", 53), 1),
     tried(socket.socket(socket.AF_UNIX).connect, "\\0{marker}"),
-    [name for _, name in socket.if_nameindex()],
+    tried(socket.socket, socket.AF_INET),
+    [line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]],
 ]
 """
-            assert run(code) == [False, False, False, ["lo"]]
+            assert run(code) == [False, False, False, False, ["lo"]]
 
     def test_files_of_the_host(self) -> None:
         private = [ROOT, ROOT / "solutions", ROOT / "autograder" / "checks", ROOT / ".git"]
@@ -168,7 +169,7 @@ reply = [os.path.join(f, n) for f, _, ns in os.walk("/opt/kit") for n in ns if n
 """)
         assert sorted(f for f in files if "/autograder/" in f) == [
             f"/opt/kit/autograder/{name}"
-            for name in ("__init__.py", "nursery.py", "protocol.py", "worker.py")
+            for name in ("__init__.py", "nursery.py", "protocol.py", "walls.py", "worker.py")
         ]
         assert any(f.startswith("/opt/kit/helpers/checks/") for f in files)
         # Nor may an installed copy of the grader lie among the packages.
@@ -241,6 +242,19 @@ reply = [
 """
         assert run(code) == [False, 0, 1, -1, -1, False, False]
 
+    def test_system_calls_that_no_notebook_needs(self) -> None:
+        code = """
+libc = ctypes.CDLL(None, use_errno=True)
+refused = []
+for call in (("ptrace", 0, 0, 0, 0), ("memfd_create", b"x", 0), ("unshare", 0),
+             ("setns", 0, 0), ("personality", 0), ("chroot", b"/"), ("umount2", b"/tmp", 0)):
+    refused.append(getattr(libc, call[0])(*call[1:]) == -1 and ctypes.get_errno() == 1)
+allowed = [tried(os.getpid), tried(os.pipe), tried(socket.socketpair)]
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+reply = [refused, allowed, status["Seccomp"].strip()]
+"""
+        assert run(code) == [[True] * 7, [True] * 3, "2"]
+
     def test_nothing_is_left_for_the_next_process(self, marker: str) -> None:
         write = f"open('/tmp/left', 'w').write('x'); open('/dev/shm/{marker}', 'w').write('x')"
         run(write)
@@ -254,9 +268,7 @@ reply = [
         if not keyctl or ctypes.CDLL(None).syscall(keyctl, 1, None) < 0:
             pytest.skip("no kernel keyrings here")
         call = "reply = ctypes.CDLL(None).syscall"
-        assert run(f'{call}({add_key}, b"user", b"{marker}", b"images", 6, {keyring})') > 0
-        search = f'{call}({keyctl}, 10, {keyring}, b"user", b"{marker}", 0)'
-        assert run(search) < 0
+        assert run(f'{call}({add_key}, b"user", b"{marker}", b"images", 6, {keyring})') < 0
         assert run(f'{call}({request_key}, b"user", b"{marker}", None, 0)') < 0
 
 
@@ -373,11 +385,83 @@ reply = sys.stdin.read()
         assert is_gone(marker)
 
 
-class TestLevel0:
-    """Without bubblewrap: accidents only."""
+@pytest.mark.skipif(walls.landlock_version() < 1, reason="this kernel has no Landlock")
+class TestLevel1:
+    """Without bubblewrap, behind Landlock and seccomp: nothing to read, nowhere to write to."""
 
     def test_is_found_and_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "which", lambda name: None)
+        assert sandbox.isolation_level.__wrapped__() == 1
+        assert "Landlock" in sandbox.describe(1)
+        assert "not for marks" in sandbox.describe(1)
+
+    def test_files(self, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("secret")
+        closed = [
+            str(tmp_path / "secret"),
+            str(ROOT / "autograder" / "checks" / "d1_autoencoder.py"),
+            str(ROOT / "autograder" / "judge.py"),
+            str(ROOT / "solutions" / "d1_autoencoder.py"),
+            str(ROOT / "helpers" / "datasets" / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz"),
+            "/etc/passwd",
+            f"/proc/{os.getpid()}/environ",
+            "/proc/self/environ",
+        ]
+        opened = run(f"reply = [p for p in {closed} if tried(open, p, 'rb')]", level=1)
+        assert opened == []
+        code = "import helpers.check, helpers.checks.d1_autoencoder; reply = helpers.check.__name__"
+        assert run(code, level=1) == "helpers.check"
+
+    def test_writing(self, tmp_path: Path) -> None:
+        places = [str(tmp_path / "new"), "/tmp/new", "/dev/shm/new", str(ROOT / "helpers" / "new")]
+        assert run(f"reply = [p for p in {places} if tried(open, p, 'w')]", level=1) == []
+        code = "open('mine', 'w').write('x'); reply = [os.getcwd(), os.listdir()]"
+        folder, found = run(code, level=1)
+        assert found == ["mine"]
+        assert not Path(folder).exists()
+
+    def test_network(self, marker: str) -> None:
+        with socket.socket(socket.AF_UNIX) as abstract:
+            abstract.bind(f"\0{marker}")
+            abstract.listen()
+            code = f"""
+reply = [
+    tried(socket.socket, family, kind)
+    for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET)
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+]
+unix = socket.socket(socket.AF_UNIX)
+reply.append(tried(unix.connect, "\\0{marker}"))
+"""
+            found = run(code, level=1)
+        scopes = walls.landlock_version() >= 6  # older ones do not know abstract sockets
+        assert found == [False] * 8 + [not scopes]
+
+    def test_signals_outwards(self) -> None:
+        if walls.landlock_version() < 6:
+            pytest.skip("this kernel's Landlock does not know signals")
+        assert run(f"reply = tried(os.kill, {os.getpid()}, 0)", level=1) is False
+
+    @pytest.mark.parametrize("keyring", [-3, -4], ids=["session", "user"])
+    def test_keyrings(self, keyring: int, marker: str) -> None:
+        number = {"x86_64": 248, "aarch64": 217}.get(os.uname().machine, 0)
+        call = f'ctypes.CDLL(None).syscall({number}, b"user", b"{marker}", b"x", 1, {keyring})'
+        assert run(f"reply = {call}", level=1) == -1
+
+    def test_bounds(self, marker: str) -> None:
+        code = "try:\n    bytes(10**9)\nexcept MemoryError:\n    reply = 'none left'"
+        assert run(code, level=1, limits=Limits(memory=2**29)) == "none left"
+        with begin(f"'{marker}'\nsock.sendall(b'1')\n{ENDLESS}", level=1) as process:
+            assert process.socket.recv(1) == b"1"
+        assert is_gone(marker)
+
+
+class TestLevel0:
+    """Without bubblewrap and Landlock: accidents only."""
+
+    def test_is_found_and_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+        monkeypatch.setattr(sandbox, "_is_caged", lambda start, alone: False)
         assert sandbox.isolation_level.__wrapped__() == 0
         assert "NO SANDBOX" in sandbox.describe(0)
         assert "never for marks" in sandbox.describe(0)
@@ -408,7 +492,7 @@ def test_ordinary_user(marker: str) -> None:
     inside = (
         _BEGIN
         + "reply = [os.getuid() == 0, os.getpid(), os.listdir('/proc/1/task'), os.listdir('/tmp'), "
-        + "os.path.exists('/root'), [n for _, n in socket.if_nameindex()], "
+        + "os.path.exists('/root'), "
         + "open('/proc/1/environ').read().count('SECRET')]"
         + _END
     )
@@ -425,8 +509,9 @@ with sandbox.start(code={f"'{marker}'" + FORK_BOMB!r}) as process:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        (folder / "autograder").mkdir(mode=0o755)
-        for file in ("__init__.py", "sandbox.py"):
+        for package in ("autograder", "helpers"):
+            (folder / package).mkdir(mode=0o755)
+        for file in ("__init__.py", "sandbox.py", "walls.py"):
             shutil.copy(ROOT / "autograder" / file, folder / "autograder")
         drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         done = subprocess.run(
@@ -438,5 +523,5 @@ with sandbox.start(code={f"'{marker}'" + FORK_BOMB!r}) as process:
             timeout=30,
         )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [False, 1, ["1"], [], False, ["lo"], 0]
+    assert json.loads(done.stdout) == [False, 1, ["1"], [], False, 0]
     assert is_gone(marker)
