@@ -51,7 +51,7 @@ verify: setup lint
 	@echo "==> Every wrong and every right solution, through the judge"
 	@$(BIN)/python -m autograder.rubric --judge --quiet
 	@echo "==> All tests"
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --hypothesis-profile=long
 
 lint: setup
 	@echo "==> Checking style and types"

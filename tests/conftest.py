@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 # Before torch is imported, here and in the kernels that tests start: with two threads each, two
 # that train side by side wait for each other most of the time.
@@ -14,6 +15,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from autograder.demo import hand_in
 from autograder.master import Master, load_master
+
+# How long the fuzzing tests run: the same few examples each time, or with
+# ``--hypothesis-profile=long`` many new ones.
+settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True, database=None)
+settings.register_profile("long", max_examples=5000, deadline=None)
+settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")

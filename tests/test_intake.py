@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
@@ -473,7 +473,6 @@ class TestCheckpoint:
         with pytest.raises(IntakeError):
             read_checkpoint(buffer.getvalue())
 
-    @settings(max_examples=50, deadline=None, derandomize=True, database=None)
     @given(
         st.binary(max_size=100)
         | st.builds(
@@ -536,7 +535,6 @@ ANY_CELL = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, database=None)
 @given(
     st.binary(max_size=100)
     | JSON.map(lambda tree: json.dumps(tree).encode())

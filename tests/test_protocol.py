@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
@@ -128,7 +128,6 @@ class TestRoundTrip:
         ref = crossed([{"\ud800": "a\udfff"}, Ref(1, "\ud800")])
         assert ref == [{"?": "a?"}, Ref(1, "?")]
 
-    @settings(max_examples=50, deadline=None, derandomize=True, database=None)
     @given(
         st.recursive(
             st.none()
@@ -266,7 +265,6 @@ class TestReceivingRefuses:
     def test_unused_blob_is_checked_too(self) -> None:
         assert refused(frame(b"null", b"rubbish of some length"))
 
-    @settings(max_examples=50, deadline=None, derandomize=True, database=None)
     @given(
         header=st.binary(max_size=80)
         | st.recursive(
