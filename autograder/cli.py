@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -22,6 +24,9 @@ from helpers.deliverables import Deliverable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False)
+
+#: How a class is judged: here, or on other machines.
+JudgeClass = Callable[..., Iterator[Judgement]]
 
 #: Exit codes: what was asked for cannot be done as it is; the grader itself failed.
 BAD_INPUT, OUR_FAULT = 2, 3
@@ -90,6 +95,9 @@ def grade(
     yes: Annotated[
         bool, typer.Option("--yes", help="Accept marks that new checks change.")
     ] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A Dask scheduler, to judge on other machines.")
+    ] = None,
 ) -> None:
     """Grade a class: collect, judge what is new, fill the gradebook, write feedback.
 
@@ -98,10 +106,13 @@ def grade(
     """
     _announce_level(min_level)
     folder = _course(course)
+    judge_class: JudgeClass = partial(grading.judge_class, jobs=jobs)
+    if scheduler is not None:
+        judge_class = partial(_on_cluster, scheduler, min_level)
     for deliverable in [_deliverable(name) for name in ids or deliverables.DELIVERABLES]:
         if ids or handins is not None or grading.submitted(folder, deliverable.id):
-            _regrade(deliverable, folder, jobs, yes)
-            grade_class(deliverable, folder, handins, jobs)
+            _regrade(deliverable, folder, judge_class, yes)
+            grade_class(deliverable, folder, handins, judge_class)
 
 
 @app.command()
@@ -140,13 +151,32 @@ def demo(
     run_demo(folder.resolve(), console)
 
 
-def _regrade(deliverable: Deliverable, course: Path, jobs: int, yes: bool) -> None:
+def _on_cluster(
+    scheduler: str,
+    min_level: int,
+    course: Path,
+    deliverable_id: str,
+    students: Sequence[str],
+    kept: str = grading.RESULTS,
+) -> Iterator[Judgement]:
+    """Judge on other machines; stop with one sentence if that cannot be."""
+    from autograder.cluster import ClusterError, judge_on_cluster
+
+    try:
+        yield from judge_on_cluster(scheduler, course, deliverable_id, students, min_level, kept)
+    except ImportError:
+        _stop('Grading on a cluster needs Dask: pip install "latent-lab[cluster]".')
+    except ClusterError as error:
+        _stop(str(error))
+
+
+def _regrade(deliverable: Deliverable, course: Path, judge_class: JudgeClass, yes: bool) -> None:
     """Judge again what other checks have judged, show what changes, and ask."""
     students = grading.stale(course, deliverable.id)
     if not students:
         return
     console.print(f"The checks of {deliverable.id} have changed: judging {len(students)} again.")
-    for _ in grading.judge_class(course, deliverable.id, students, jobs, grading.REGRADED):
+    for _ in judge_class(course, deliverable.id, students, kept=grading.REGRADED):
         pass
     changed = [c for c in grading.changes(course, deliverable.id) if c.matters]
     for change in changed:
@@ -168,7 +198,10 @@ def _score(result: Judgement) -> str:
 
 
 def grade_class(
-    deliverable: Deliverable, course: Path, handins: Path | None, jobs: int
+    deliverable: Deliverable,
+    course: Path,
+    handins: Path | None,
+    judge_class: JudgeClass = grading.judge_class,
 ) -> list[Judgement]:
     """All of ``autograder grade`` for one deliverable."""
     from autograder import gradebook, release
@@ -184,7 +217,7 @@ def grade_class(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(f"Judging {deliverable.id}", total=len(students))
-        for result in grading.judge_class(course, deliverable.id, students, jobs):
+        for result in judge_class(course, deliverable.id, students):
             progress.update(task, advance=1, description=f"Judged {result.student}")
     problems |= gradebook.record(course, deliverable.id).problems
     written = gradebook.feedback(course, deliverable.id)

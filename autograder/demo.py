@@ -126,7 +126,7 @@ def run_demo(folder: Path, console: Console) -> None:
     console.print("   untouched, hostile, corrupt: handed in without training")
 
     console.print("\n[bold]2. Grading[/]: every notebook in the sandbox", highlight=False)
-    grade_class(facts, folder / "course", handins, jobs=1)
+    grade_class(facts, folder / "course", handins)
     console.print("\nOpen the class page in a browser. `make lab` opens the notebooks.")
 
 
