@@ -33,7 +33,7 @@ BAD_INPUT, OUR_FAULT = 2, 3
 
 Id = Annotated[str, typer.Argument(help="The deliverable, such as d1.")]
 Course = Annotated[Path | None, typer.Option(help="The course folder; by default course/.")]
-Level = Annotated[int, typer.Option(help="The least isolation level to run at (2 or 0).")]
+Level = Annotated[int, typer.Option(help="The least isolation level to run at (3, 2, 1 or 0).")]
 
 
 @app.command()

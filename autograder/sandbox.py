@@ -3,7 +3,8 @@
 Level 2 is bubblewrap: namespaces of its own for users, processes, network and files; an
 unprivileged uid; a read-only file system that holds a Python, its packages, the kit without its
 data sets, and a few files of the grader. Most of a start is importing torch, so that is done
-once: a nursery inside such a sandbox forks the processes, each into namespaces of its own. Level 1
+once: a nursery inside such a sandbox forks the processes, each into namespaces of its own. Level 3
+is the same with a control group around it, which limits all memory together. Level 1
 is a child process behind Landlock and seccomp, level 0 one with resource limits alone: for practice
 on machines without bubblewrap, never for marks. Standard library only.
 """
@@ -29,6 +30,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
+
+from autograder import cgroup, walls
 
 _AUTOGRADER = Path(__file__).resolve().parent
 _HELPERS = _AUTOGRADER.parent / "helpers"
@@ -91,10 +94,12 @@ _NURSERY_SECONDS = 60.0
 
 #: As root: bring the folders to where an unprivileged uid can reach them, in a mount namespace of
 #: our own, and drop to that uid for good before bubblewrap starts. It is one chain of exec, so that
-#: killing its pid kills all. Arguments: stage, uid, number of folders, the folders, the command.
+#: killing its pid kills all. Arguments: files to write the pid to (in one, separated by blanks),
+#: stage, uid, number of folders, the folders, the command.
 _STAGE = """
 set -e
-stage=$1 uid=$2 count=$3; shift 3
+for entrance in $1; do echo $$ > "$entrance"; done
+stage=$2 uid=$3 count=$4; shift 4
 mount -t tmpfs -o size=1m,mode=0755 tmpfs "$stage"
 i=0
 while [ "$i" -lt "$count" ]; do
@@ -268,7 +273,8 @@ def start(
 
     Args:
         standin: a folder that is mounted as the data set; without it there is none.
-        level: 2, 1 or 0; by default the best that works here.
+        level: 2 (which is 3 where there is a control group), 1 or 0; by default the best that
+            works here.
         code: what it runs; ``fd`` is its end of the socket.
 
     Raises:
@@ -346,7 +352,8 @@ def isolation_level() -> int:
             continue
         try:
             if _is_caged(partial(_start_cold, None, Limits(), level), alone=level == 2):
-                return level
+                every_wall = cgroup.entrances() and walls.landlock_version()
+                return 3 if level == 2 and every_wall else level
         except SandboxError:
             continue
     return 0
@@ -355,7 +362,11 @@ def isolation_level() -> int:
 def describe(level: int) -> str:
     """One sentence for people."""
     if level >= 2:
-        return "level 2: bubblewrap, no network, read-only files, limited memory and processes"
+        together = "; a limit on all memory together" if level >= 3 else ""
+        return (
+            f"level {level}: bubblewrap, no network, read-only files, limited memory and "
+            f"processes{together}"
+        )
     if level == 1:
         return (
             "level 1: no bubblewrap, but Landlock and seccomp: no network, no files of yours; "
@@ -439,7 +450,8 @@ def _bubblewrap(limits: Limits | None, code: str, fd: int, standin: Path | None)
         uid = str(200_000 + secrets.randbelow(100_000))  # fresh: a dying fork bomb is its own
         mounts = {where: stage / str(n) for n, where in enumerate(mounts)}
         wrap = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _STAGE, "sh"]
-        wrap += [str(stage), uid, str(len(sources)), *map(str, sources)]
+        doors = " ".join(map(str, cgroup.entrances()))
+        wrap += [doors, str(stage), uid, str(len(sources)), *map(str, sources)]
     masked = ["/opt/kit/helpers/datasets"] if (_HELPERS / "datasets").is_dir() else []
     # Where this package is installed and not a checkout, site-packages would show all of it.
     masked += [f"/opt/site/{name}" for name in ("autograder", "helpers") if (site / name).is_dir()]

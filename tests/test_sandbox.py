@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from autograder import sandbox, walls
+from autograder import cgroup, sandbox, walls
 from autograder.sandbox import Limits, Process
 from autograder.standin import standin_folder
 
@@ -133,8 +133,8 @@ def test_a_nursery_works_here() -> None:
 class TestReach:
     """What a sandboxed process can see and touch."""
 
-    def test_canary_finds_level_2(self) -> None:
-        assert sandbox.isolation_level() == 2
+    def test_canary_finds_the_level(self) -> None:
+        assert sandbox.isolation_level() == (3 if cgroup.entrances() else 2)
 
     def test_network(self, marker: str) -> None:
         with (
@@ -295,6 +295,27 @@ except MemoryError:
 """
         # 53 pieces fit; a few more where imports left free space behind.
         assert 10 < run(code, limits=memory_beyond_the_start(2**29)) < 70
+
+    def test_memory_of_many_together(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each within its own limit; together, and with what they put into /tmp, beyond theirs."""
+        doors = cgroup.entrances(memory=3 * 2**29)
+        if not doors:
+            pytest.skip("no control group can be made here")
+        monkeypatch.setattr(cgroup, "entrances", lambda: doors)
+        if kind == "forked by a nursery":
+            nursery = sandbox.Nursery(None)
+            monkeypatch.setattr(sandbox, "_nursery", lambda standin: nursery)
+        code = """
+open("/tmp/full", "wb").write(bytes(60 * 2**20))
+for _ in range(8):
+    if os.fork() == 0:
+        taken = b"x" * 2**28
+        time.sleep(60)
+time.sleep(0.1)
+reply = os.waitstatus_to_exitcode(os.wait()[1])
+"""
+        assert run(code) in (-9, None)  # one of them was killed, or all
+        assert run("reply = 'still here'") == "still here"
 
     def test_kernel_prefers_it_when_memory_runs_out(self) -> None:
         assert run("reply = int(open('/proc/self/oom_score_adj').read())") == 1000
@@ -511,7 +532,7 @@ with sandbox.start(code={f"'{marker}'" + FORK_BOMB!r}) as process:
         folder.chmod(0o755)
         for package in ("autograder", "helpers"):
             (folder / package).mkdir(mode=0o755)
-        for file in ("__init__.py", "sandbox.py", "walls.py"):
+        for file in ("__init__.py", "cgroup.py", "sandbox.py", "walls.py"):
             shutil.copy(ROOT / "autograder" / file, folder / "autograder")
         drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         done = subprocess.run(
