@@ -166,7 +166,9 @@ def _facts(source: str, deliverable: deliverables.Deliverable, where: str) -> st
         if match[1] not in facts:
             raise MasterError(f"{where}: the deliverable has no fact {match[1]!r}.")
         value = facts[match[1]]
-        return f"{value:,}" if isinstance(value, int) else str(value)
+        if isinstance(value, int | float):
+            return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+        return str(value)
 
     return _FACT.sub(fill, source)
 
