@@ -159,8 +159,12 @@ def test_kit_can_be_imported(kit: Path, tmp_path: Path) -> None:
     program = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "import helpers, helpers.check\n"
-        f"helpers.check.load_checks({IDS[0]!r})\n"
+        f"print(sum(len(helpers.check.load_checks(name)) for name in {IDS!r}))\n"
+        "from helpers.cifar10 import CIFAR10; from helpers.digits import digit_classifier\n"
+        "print(len(CIFAR10()), type(digit_classifier()).__name__)\n"
         "print(helpers.__file__)"
     )
     run = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True)
-    assert run.stdout.startswith(str(tmp_path)), run.stderr
+    *found, place = run.stdout.splitlines()
+    assert place.startswith(str(tmp_path)), run.stderr
+    assert found == [str(sum(len(load_checks(name)) for name in IDS)), "4000 DigitClassifier"]
