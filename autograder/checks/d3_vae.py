@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-
 from helpers.check import check
 from helpers.checks import vae
-from helpers.checks.common import expect_all_used, expect_images_apart, random_images
+from helpers.checks.common import expect_images_apart, random_images
 from helpers.checks.d3_vae import D3, losses, trial
 from helpers.checks.trial import expect_training_mode
 from helpers.checks.vae import new_vae
-from helpers.expect import expect
 from helpers.submission import Submission
 
 
@@ -28,10 +25,7 @@ def images_do_not_influence_each_other(submission: Submission) -> None:
 @check("forward", points=3)
 def gradients_reach_every_parameter(submission: Submission) -> None:
     """Every parameter, those of mu_layer and logvar_layer too, has a part in the image."""
-    model = new_vae(submission)
-    weights = torch.randn(5, 1, 28, 28)
-    answer = model.differentiate("", random_images(5), weights=weights, pick=0)
-    expect_all_used(answer.parameters)
+    vae.expect_every_part_used(new_vae(submission), None)
 
 
 @check("loss", points=2)
@@ -55,11 +49,4 @@ def model_is_in_training_mode(submission: Submission) -> None:
 @check("result", points=2)
 def test_loss_is_close_to_training_loss(submission: Submission) -> str:
     """The model does on new digits nearly what it does on those it was trained on."""
-    found = losses(submission)
-    limit = 1.05 * D3.max_loss
-    expect(
-        found.test < limit,
-        f"Test loss {found.test:.1f} (training {found.training:.1f}); it must be below "
-        f"{limit:.0f}.",
-    )
-    return f"Test loss {found.test:.1f}, training {found.training:.1f} nats per image."
+    return vae.expect_low_test_loss(losses(submission), D3, slack=1.05)

@@ -6,7 +6,6 @@ import torch
 
 from helpers.check import check
 from helpers.checks import vae
-from helpers.checks.common import expect_all_used, random_images
 from helpers.checks.d4_cvae import D4, N_CLASSES, findings, some_vectors, trial
 from helpers.checks.trial import expect_training_mode
 from helpers.checks.vae import new_vae
@@ -33,9 +32,7 @@ def sampling_is_as_it_was(submission: Submission) -> None:
 @check("architecture", points=2)
 def gradients_reach_every_parameter(submission: Submission) -> None:
     """Every parameter has a part in the image."""
-    model, weights = new_vae(submission, N_CLASSES), torch.randn(5, 1, 28, 28)
-    inputs = random_images(5), some_vectors(5)
-    expect_all_used(model.differentiate("", *inputs, weights=weights, pick=0).parameters)
+    vae.expect_every_part_used(new_vae(submission, N_CLASSES), some_vectors(5))
 
 
 @check("training", points=2)
@@ -47,14 +44,7 @@ def model_is_in_training_mode(submission: Submission) -> None:
 @check("result", points=2)
 def test_loss_is_close_to_training_loss(submission: Submission) -> str:
     """The model does on new digits nearly what it does on those it was trained on."""
-    found = findings(submission).losses
-    limit = 1.05 * D4.max_loss
-    expect(
-        found.test < limit,
-        f"Test loss {found.test:.1f} (training {found.training:.1f}); it must be below "
-        f"{limit:.0f}.",
-    )
-    return f"Test loss {found.test:.1f}, training {found.training:.1f} nats per image."
+    return vae.expect_low_test_loss(findings(submission).losses, D4, slack=1.05)
 
 
 @check("result", points=2)

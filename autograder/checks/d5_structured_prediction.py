@@ -6,7 +6,7 @@ import torch
 
 from helpers.check import check
 from helpers.checks import vae
-from helpers.checks.common import expect_all_used, random_images
+from helpers.checks.common import expect_all_used
 from helpers.checks.d5_structured_prediction import (
     D5,
     QUARTER_DIM,
@@ -51,9 +51,7 @@ def baseline_uses_all_of_itself(submission: Submission) -> None:
 @check("architecture", points=1)
 def gradients_reach_every_parameter(submission: Submission) -> None:
     """Every parameter has a part in the image."""
-    model, weights = new_vae(submission, QUARTER_DIM), torch.randn(5, 1, 28, 28)
-    inputs = random_images(5), some_quarters(5)
-    expect_all_used(model.differentiate("", *inputs, weights=weights, pick=0).parameters)
+    vae.expect_every_part_used(new_vae(submission, QUARTER_DIM), some_quarters(5))
 
 
 @check("training", points=2)
@@ -66,14 +64,7 @@ def models_are_in_training_mode(submission: Submission) -> None:
 @check("result", points=2)
 def test_loss_is_close_to_training_loss(submission: Submission) -> str:
     """The model does on new digits nearly what it does on those it was trained on."""
-    found = findings(submission).losses
-    limit = 1.07 * D5.max_loss
-    expect(
-        found.test < limit,
-        f"Test loss {found.test:.1f} (training {found.training:.1f}); it must be below "
-        f"{limit:.0f}.",
-    )
-    return f"Test loss {found.test:.1f}, training {found.training:.1f} nats per image."
+    return vae.expect_low_test_loss(findings(submission).losses, D5, slack=1.07)
 
 
 @check("result", points=2)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
 
 from helpers.check import check
 from helpers.checks import vae
 from helpers.checks.common import (
-    RUN_AGAIN,
     expect_adam,
     expect_black_to_white,
     expect_reported,
@@ -16,18 +14,12 @@ from helpers.checks.common import (
     once,
     within_budget,
 )
-from helpers.checks.tiny import TinyLoss
 from helpers.checks.trial import Trial, expect_mean_loss, expect_right_steps
-from helpers.checks.vae import LATENT_DIM, Losses, new_vae, trained_losses
+from helpers.checks.vae import LATENT_DIM, Losses, new_vae, no_condition, trained_losses
 from helpers.deliverables import get
-from helpers.expect import expect
 from helpers.submission import Submission
 
 D3 = get("d3_vae")
-
-
-def no_condition(_: int) -> None:
-    """The condition of some number of images: there is none here."""
 
 
 # Architecture.
@@ -139,14 +131,7 @@ def model_is_within_its_budget(submission: Submission) -> str:
 
 def trial(submission: Submission, lr: float) -> Trial:
     """The student's train_epoch on a tiny model, with a loss of the kit's own."""
-    return Trial(
-        submission, lr, model="TinyVAE", criterion="helpers.checks.tiny.TinyLoss", loss=_tiny_loss
-    )
-
-
-def _tiny_loss(model: nn.Module, _: Tensor, images: Tensor, __: Tensor) -> Tensor:
-    x_hat, mu, logvar = model(images)
-    return TinyLoss()(x_hat, images, mu, logvar)
+    return vae.tiny_trial(submission, lr, "TinyVAE")
 
 
 @check("training", points=5)
@@ -181,28 +166,17 @@ LEARNED_SOMETHING = 160.0
 @check("result", points=3)
 def model_has_learned(submission: Submission) -> str:
     """The trained model does clearly better than the mean image would."""
-    loss = losses(submission).training
-    expect(
-        loss < LEARNED_SOMETHING,
-        f"Training loss {loss:.1f}: the mean image alone would reach 206.",
-        RUN_AGAIN,
-    )
-    return f"Training loss {loss:.1f} nats per image."
+    found = losses(submission)
+    vae.expect_learned(found, LEARNED_SOMETHING)
+    return f"Training loss {found.training:.1f} nats per image."
 
 
 @check("result", points=10)
 def training_loss_is_low(submission: Submission) -> str:
     """The trained model's loss on training images, with codes drawn by us, is low enough."""
     found = losses(submission)
-    expect(
-        found.training < D3.max_loss,
-        f"Training loss {found.training:.1f} nats per image; it must be below {D3.max_loss:g}.",
-        "Wider hidden layers, smaller batches or more epochs help.",
-    )
-    return (
-        f"Training loss {found.training:.1f} nats per image (must be below {D3.max_loss:g}), "
-        f"of which the KL divergence is {found.kl:.1f}."
-    )
+    note = vae.expect_low_training_loss(found, D3)
+    return f"{note}, of which the KL divergence is {found.kl:.1f}."
 
 
 @check("result", points=2)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from helpers.check import check
 from helpers.checks import vae
 from helpers.checks.common import (
-    RUN_AGAIN,
     expect_adam,
     expect_black_to_white,
     expect_reported,
@@ -19,9 +18,16 @@ from helpers.checks.common import (
     once,
     within_budget,
 )
-from helpers.checks.tiny import TinyLoss
 from helpers.checks.trial import Trial, expect_mean_loss, expect_right_steps
-from helpers.checks.vae import LATENT_DIM, Losses, decode, decoder_input, new_vae, trained_losses
+from helpers.checks.vae import (
+    LATENT_DIM,
+    Losses,
+    decode,
+    decoder_input,
+    new_vae,
+    no_condition,
+    trained_losses,
+)
 from helpers.deliverables import get
 from helpers.digits import recognise
 from helpers.expect import expect, expect_tensor, fail
@@ -39,10 +45,6 @@ def vectors(labels: Tensor) -> Tensor:
 def some_vectors(n_images: int) -> Tensor:
     """One-hot vectors (n_images, C) of random labels."""
     return vectors(torch.randint(N_CLASSES, (n_images,)))
-
-
-def no_condition(_: int) -> None:
-    """The condition of some number of images, where there is none."""
 
 
 # Labels as vectors.
@@ -146,14 +148,11 @@ def trial(submission: Submission, lr: float) -> Trial:
     What is right is computed with the student's own one_hot: a mistake there costs its own check.
     """
 
-    def loss(model: nn.Module, _: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    def condition(_: Tensor, labels: Tensor) -> Tensor:
         answer = submission.call("one_hot", labels, N_CLASSES)
-        condition = expect_tensor(answer, (len(labels), N_CLASSES), what="What one_hot returns")
-        x_hat, mu, logvar = model(images, condition)
-        return TinyLoss()(x_hat, images, mu, logvar)
+        return expect_tensor(answer, (len(labels), N_CLASSES), what="What one_hot returns")
 
-    criterion = "helpers.checks.tiny.TinyLoss"
-    return Trial(submission, lr, model="TinyDigitVAE", criterion=criterion, loss=loss)
+    return vae.tiny_trial(submission, lr, "TinyDigitVAE", condition)
 
 
 @check("training", points=5)
@@ -175,33 +174,25 @@ def train_epoch_makes_the_right_steps(submission: Submission) -> None:
 # Digits on demand.
 
 
+def sample(submission: Submission, model: Object, labels: Tensor) -> Tensor:
+    """What the student's sample_digits draws for labels."""
+    output = submission.call("sample_digits", model, labels, LATENT_DIM)
+    return expect_tensor(output, (len(labels), 1, 28, 28), what="What sample_digits returns")
+
+
 @check("sampling", points=6)
 def samples_show_the_digits_asked_for(submission: Submission) -> None:
     """sample_digits decodes the code and, behind it, the vector of each label."""
     model = new_vae(submission, N_CLASSES)
     labels = torch.tensor([4, 0, 9]).repeat_interleave(400)
-
-    def draw() -> Tensor:
-        output = submission.call("sample_digits", model, labels, LATENT_DIM)
-        shape = (len(labels), 1, 28, 28)
-        return expect_tensor(output, shape, what="What sample_digits returns")
-
-    vae.expect_prior_draws(model, draw, vectors(labels))
+    vae.expect_prior_draws(model, lambda: sample(submission, model, labels), vectors(labels))
 
 
 @check("sampling", points=4)
 def samples_differ(submission: Submission) -> None:
     """sample_digits draws a new code for each image, at each call."""
     model = new_vae(submission, N_CLASSES)
-    labels = torch.full((20,), 3)
-    first, second = (
-        expect_tensor(
-            submission.call("sample_digits", model, labels, LATENT_DIM),
-            (20, 1, 28, 28),
-            what="What sample_digits returns",
-        )
-        for _ in range(2)
-    )
+    first, second = (sample(submission, model, torch.full((20,), 3)) for _ in range(2))
     vae.expect_different_draws(first, second)
 
 
@@ -240,28 +231,17 @@ LEARNED_SOMETHING = 160.0
 @check("result", points=3)
 def model_has_learned(submission: Submission) -> str:
     """The trained model does clearly better than the mean image would."""
-    loss = findings(submission).losses.training
-    expect(
-        loss < LEARNED_SOMETHING,
-        f"Training loss {loss:.1f}: the mean image alone would reach 206.",
-        RUN_AGAIN,
-    )
-    return f"Training loss {loss:.1f} nats per image."
+    found = findings(submission).losses
+    vae.expect_learned(found, LEARNED_SOMETHING)
+    return f"Training loss {found.training:.1f} nats per image."
 
 
 @check("result", points=7)
 def training_loss_is_low(submission: Submission) -> str:
     """The trained model's loss on training images, with codes drawn by us, is low enough."""
     found = findings(submission).losses
-    expect(
-        found.training < D4.max_loss,
-        f"Training loss {found.training:.1f} nats per image; it must be below {D4.max_loss:g}.",
-        "Wider hidden layers, smaller batches or more epochs help.",
-    )
-    return (
-        f"Training loss {found.training:.1f} nats per image (must be below {D4.max_loss:g}), "
-        f"of which the KL divergence is {found.kl:.1f}."
-    )
+    note = vae.expect_low_training_loss(found, D4)
+    return f"{note}, of which the KL divergence is {found.kl:.1f}."
 
 
 @check("result", points=8)

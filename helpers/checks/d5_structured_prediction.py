@@ -22,7 +22,6 @@ from helpers.checks.common import (
     some_digits,
     within_budget,
 )
-from helpers.checks.tiny import TinyLoss
 from helpers.checks.trial import Trial, expect_mean_loss, expect_right_steps
 from helpers.checks.vae import LATENT_DIM, Losses, decode, decoder_input, new_vae, trained_losses
 from helpers.deliverables import get
@@ -187,12 +186,10 @@ def baseline_has_the_capacity_of_the_decoder(submission: Submission) -> str:
 def trial(submission: Submission, lr: float) -> Trial:
     """The student's train_epoch on a tiny model, with a loss of the kit's own."""
 
-    def loss(model: nn.Module, _: Tensor, images: Tensor, __: Tensor) -> Tensor:
-        x_hat, mu, logvar = model(images, _their_quarter(submission, images))
-        return TinyLoss()(x_hat, images, mu, logvar)
+    def condition(images: Tensor, _: Tensor) -> Tensor:
+        return _their_quarter(submission, images)
 
-    criterion = "helpers.checks.tiny.TinyLoss"
-    return Trial(submission, lr, model="TinyQuarterVAE", criterion=criterion, loss=loss)
+    return vae.tiny_trial(submission, lr, "TinyQuarterVAE", condition)
 
 
 def baseline_trial(submission: Submission, lr: float) -> Trial:
@@ -349,11 +346,7 @@ LEARNED_SOMETHING = 140.0
 def models_have_learned(submission: Submission) -> str:
     """Both trained models do clearly better than the mean image would."""
     found = findings(submission)
-    expect(
-        found.losses.training < LEARNED_SOMETHING,
-        f"Training loss {found.losses.training:.1f}: the mean image alone would reach 206.",
-        RUN_AGAIN,
-    )
+    vae.expect_learned(found.losses, LEARNED_SOMETHING)
     least = D5["min_baseline"]
     expect(
         found.baseline > least,
@@ -367,13 +360,7 @@ def models_have_learned(submission: Submission) -> str:
 @check("result", points=5)
 def training_loss_is_low(submission: Submission) -> str:
     """The conditional VAE's loss on training images, with codes drawn by us, is low enough."""
-    found = findings(submission).losses
-    expect(
-        found.training < D5.max_loss,
-        f"Training loss {found.training:.1f} nats per image; it must be below {D5.max_loss:g}.",
-        "Wider hidden layers, smaller batches or more epochs help.",
-    )
-    return f"Training loss {found.training:.1f} nats per image (must be below {D5.max_loss:g})."
+    return vae.expect_low_training_loss(findings(submission).losses, D5) + "."
 
 
 @check("result", points=7)

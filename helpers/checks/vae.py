@@ -7,11 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn import functional
 
-from helpers.checks.common import expect_epochs, expect_whole_numbers, random_images, some_digits
+from helpers.checks.common import (
+    RUN_AGAIN,
+    expect_all_used,
+    expect_epochs,
+    expect_whole_numbers,
+    random_images,
+    some_digits,
+)
+from helpers.checks.tiny import TinyLoss
+from helpers.checks.trial import Trial
 from helpers.deliverables import Deliverable
 from helpers.expect import close, expect, expect_number, expect_tensor, fail
 from helpers.submission import Object, Submission
@@ -30,6 +39,10 @@ def new_vae(
     if condition_dim:
         arguments["conditional_vec_dim"] = condition_dim
     return submission.new("myVAE", **arguments)
+
+
+def no_condition(_: int) -> None:
+    """The condition of some number of images, where there is none."""
 
 
 def encoder_input(images: Tensor, condition: Tensor | None) -> Tensor:
@@ -178,6 +191,12 @@ def expect_forward_decodes(model: Object, condition: Tensor | None) -> None:
         "N(mu, exp(logvar)).",
         "Is z = reparameterize(mu, logvar) what is decoded?",
     )
+
+
+def expect_every_part_used(model: Object, condition: Tensor | None) -> None:
+    """Fail if a parameter has no part in the image that forward returns for five images."""
+    inputs, weights = arguments(random_images(5), condition), torch.randn(5, 1, 28, 28)
+    expect_all_used(model.differentiate("", *inputs, weights=weights, pick=0).parameters)
 
 
 # Sampling.
@@ -388,6 +407,31 @@ def expect_settings(submission: Submission, deliverable: Deliverable) -> None:
     expect_epochs(values["n_epochs"], deliverable)
 
 
+# Training.
+
+
+def tiny_trial(
+    submission: Submission,
+    lr: float,
+    model: str,
+    condition: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Trial:
+    """The student's train_epoch on a tiny model, with a loss of the kit's own.
+
+    Args:
+        model: a class of :mod:`helpers.checks.tiny`, by name.
+        condition: makes conditions (N, C) of images and labels; None for a model without.
+    """
+
+    def loss(tiny: nn.Module, _: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        c = None if condition is None else condition(images, labels)
+        x_hat, mu, logvar = tiny(*arguments(images, c))
+        return TinyLoss()(x_hat, images, mu, logvar)
+
+    criterion = "helpers.checks.tiny.TinyLoss"
+    return Trial(submission, lr, model=model, criterion=criterion, loss=loss)
+
+
 # Trained models.
 
 
@@ -439,6 +483,37 @@ def trained_losses(
         also(decoder, posteriors[0][0].shape[1])
     expect(all(math.isfinite(value) for value in losses), "The trained model's loss is infinite.")
     return Losses(training=losses[0], test=losses[1], kl=kls[0])
+
+
+def expect_learned(found: Losses, most: float) -> None:
+    """Fail unless the training loss is clearly below what the mean image alone would reach."""
+    expect(
+        found.training < most,
+        f"Training loss {found.training:.1f}: the mean image alone would reach 206.",
+        RUN_AGAIN,
+    )
+
+
+def expect_low_training_loss(found: Losses, deliverable: Deliverable) -> str:
+    """Fail unless the training loss is below the pass mark; else a note without its full stop."""
+    loss, most = f"Training loss {found.training:.1f} nats per image", f"{deliverable.max_loss:g}"
+    expect(
+        found.training < deliverable.max_loss,
+        f"{loss}; it must be below {most}.",
+        "Wider hidden layers, smaller batches or more epochs help.",
+    )
+    return f"{loss} (must be below {most})"
+
+
+def expect_low_test_loss(found: Losses, deliverable: Deliverable, slack: float) -> str:
+    """Fail unless the test loss is below ``slack`` times the pass mark; else a note."""
+    limit = slack * deliverable.max_loss
+    expect(
+        found.test < limit,
+        f"Test loss {found.test:.1f} (training {found.training:.1f}); it must be below "
+        f"{limit:.0f}.",
+    )
+    return f"Test loss {found.test:.1f}, training {found.training:.1f} nats per image."
 
 
 def posterior(model: Object, inputs: Tensor) -> tuple[Tensor, Tensor]:
