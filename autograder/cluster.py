@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from autograder import sandbox
-from autograder.grading import current_result, result_path, submission_path
+from autograder.grading import current_result, keep, submission_path
 from autograder.judge import judge, judge_version
 from autograder.results import Judgement, Outcome
 
@@ -102,8 +102,7 @@ def judge_on_cluster(
             except Exception as error:  # whatever a machine or the way to it is capable of
                 problems.append(str(error))
                 continue
-            result.write(result_path(course, deliverable_id, result.student, kept))
-            yield result
+            yield keep(course, result, kept)
     if problems:
         raise ClusterError(f"{len(problems)} were not judged: {problems[0]}")
 

@@ -163,7 +163,7 @@ def class_html(
         lowest=_number(min(scores, default=0)),
         highest=_number(max(scores, default=0)),
         most=_number(max((result.max_score for result in results), default=0)),
-        histogram=_histogram([result.score or 0.0 for result in marked], marked),
+        histogram=_histogram(marked),
         costly=_costly(marked),
     )
 
@@ -365,9 +365,9 @@ def _ticks(low: float, high: float, n_most: int) -> list[float]:
     return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _histogram(scores: Sequence[float], marked: Sequence[Judgement]) -> list[dict[str, Any]]:
+def _histogram(marked: Sequence[Judgement]) -> list[dict[str, Any]]:
     """How many reached each tenth of the points: the bars of a small drawing."""
-    shares = [_percent(s, r.max_score) for s, r in zip(scores, marked, strict=True)]
+    shares = [_percent(result.score or 0.0, result.max_score) for result in marked]
     counts = Counter(min(share // 10, 9) for share in shares)
     tallest = max(counts.values(), default=1)
     return [
