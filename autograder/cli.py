@@ -104,15 +104,21 @@ def grade(
     Where the checks have changed since a submission was judged, its new mark is shown beside the
     old one first, with the reason, and written only when that is accepted.
     """
+    from autograder import gradebook
+
     _announce_level(min_level)
     folder = _course(course)
     judge_class: JudgeClass = partial(grading.judge_class, jobs=jobs)
     if scheduler is not None:
         judge_class = partial(_on_cluster, scheduler, min_level)
+    gradebook.expect_usable(folder)
+    unrecorded = False
     for deliverable in [_deliverable(name) for name in ids or deliverables.DELIVERABLES]:
         if ids or handins is not None or grading.submitted(folder, deliverable.id):
             _regrade(deliverable, folder, judge_class, yes)
-            grade_class(deliverable, folder, handins, judge_class)
+            unrecorded |= not grade_class(deliverable, folder, handins, judge_class)
+    if unrecorded:
+        raise typer.Exit(OUR_FAULT)
 
 
 @app.command()
@@ -135,7 +141,9 @@ def export(
     """Write the marks of the whole class as CSV."""
     from autograder import gradebook
 
-    console.print(f"Marks: {gradebook.export(_course(course), path)}")
+    folder = _course(course)
+    gradebook.expect_usable(folder)
+    console.print(f"Marks: {gradebook.export(folder, path)}")
 
 
 @app.command()
@@ -202,8 +210,8 @@ def grade_class(
     course: Path,
     handins: Path | None,
     judge_class: JudgeClass = grading.judge_class,
-) -> list[Judgement]:
-    """All of ``autograder grade`` for one deliverable."""
+) -> bool:
+    """All of ``autograder grade`` for one deliverable; whether every result was recorded."""
     from autograder import gradebook, release
 
     if not (course / "release" / deliverable.id).is_dir():
@@ -219,7 +227,8 @@ def grade_class(
         task = progress.add_task(f"Judging {deliverable.id}", total=len(students))
         for result in judge_class(course, deliverable.id, students):
             progress.update(task, advance=1, description=f"Judged {result.student}")
-    problems |= gradebook.record(course, deliverable.id).problems
+    recorded = gradebook.record(course, deliverable.id)
+    problems |= recorded.problems
     written = gradebook.feedback(course, deliverable.id)
     results = grading.read_results(course, deliverable.id)
     pages = course / "reports" / deliverable.id
@@ -238,7 +247,7 @@ def grade_class(
     console.print(
         f"Class page: {page}\nFeedback:   {page.parent / 'feedback'}\nMarks:      {marks}"
     )
-    return results
+    return not recorded.problems
 
 
 def _table(results: list[Judgement]) -> Table:
@@ -333,5 +342,26 @@ def _stop(sentence: str) -> NoReturn:
     raise typer.Exit(BAD_INPUT)
 
 
+def main() -> None:
+    """The command; what the machine refuses ends in one sentence, and nothing is lost."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from autograder.gradebook import GradebookError
+
+    try:
+        app()
+    except GradebookError as error:
+        sentence = str(error)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        sentence = f"{what}. What was written so far is kept: run the same command again."
+    except SQLAlchemyError as error:
+        sentence = f"The gradebook cannot be used ({str(error).splitlines()[0]}). Run it again."
+    else:
+        return
+    print(sentence, file=sys.stderr)
+    sys.exit(OUR_FAULT)
+
+
 if __name__ == "__main__":
-    app()
+    main()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import re
 import shutil
+import sqlite3
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,13 +33,20 @@ from autograder.judge import judge
 from autograder.results import Judgement, Outcome
 from helpers import deliverables
 from helpers.deliverables import Deliverable
+from helpers.training import write
 
 ROOT = Path(__file__).parent.parent
 
+#: How long another program may keep the database to itself.
+_LOCK_SECONDS = 5.0
 #: nbgrader takes a student's name for a file pattern and shows it on its pages: plain names only.
 _STUDENT = re.compile(r"[\w@][\w.@+-]{0,99}")
 #: What is no mark, and must not look like one.
 _NO_MARK = {Outcome.UNREADABLE, Outcome.MISSING, Outcome.INFRASTRUCTURE}
+
+
+class GradebookError(Exception):
+    """The database cannot be used; one sentence says why and what to do."""
 
 
 @dataclass
@@ -80,6 +89,34 @@ def open_course(course: Path, **overrides: dict[str, Any]) -> NbGraderAPI:
     config = load_config(course)
     config.merge(Config(overrides))
     return NbGraderAPI(config=config, log_level="ERROR")
+
+
+def expect_usable(course: Path) -> None:
+    """See that the database, if there is one, is whole and can be written.
+
+    Raises:
+        GradebookError: if it is damaged, locked by another program, or not to be written.
+    """
+    path = course / "gradebook.db"
+    if not path.exists():
+        return
+    kept = "What is judged is kept in results/ and is not judged again."
+    try:
+        with closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            damage = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        raise GradebookError(
+            f"{path} cannot be written ({error}). Close the formgrader and any other grader, see "
+            f"that the disk is not full, and run the same command again. {kept}"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        damage = str(error)
+    if damage != "ok":
+        raise GradebookError(
+            f"{path} is damaged ({damage}). Put a backup in its place, or move it away and run the "
+            f"same command again: marks given by hand are in it alone. {kept}"
+        )
 
 
 @contextmanager
@@ -241,21 +278,22 @@ class StatusExporter(ExportPlugin):
     def export(self, gradebook: Gradebook) -> None:
         """Write the file ``self.to``, by default grades.csv."""
         course = Path(self.parent.coursedir.root)
-        with Path(self.to or "grades.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            writer.writeheader()
-            for assignment in gradebook.assignments:
-                if self.assignment and assignment.name not in map(str, self.assignment):
-                    continue
-                submissions = _submissions(gradebook, assignment.name)
-                students = {student.id for student in gradebook.students} | {
-                    path.stem for path in course.glob(f"results/{assignment.name}/[!.]*.json")
-                }
-                for student in sorted(students):
-                    if not self.student or student in map(str, self.student):
-                        result = read_result(result_path(course, assignment.name, student))
-                        row = _row(submissions.get(student), result)
-                        writer.writerow({"student": student, "deliverable": assignment.name, **row})
+        table = io.StringIO()
+        writer = csv.DictWriter(table, self.columns, lineterminator="\n")
+        writer.writeheader()
+        for assignment in gradebook.assignments:
+            if self.assignment and assignment.name not in map(str, self.assignment):
+                continue
+            submissions = _submissions(gradebook, assignment.name)
+            students = {student.id for student in gradebook.students} | {
+                path.stem for path in course.glob(f"results/{assignment.name}/[!.]*.json")
+            }
+            for student in sorted(students):
+                if not self.student or student in map(str, self.student):
+                    result = read_result(result_path(course, assignment.name, student))
+                    row = _row(submissions.get(student), result)
+                    writer.writerow({"student": student, "deliverable": assignment.name, **row})
+        write(Path(self.to or "grades.csv"), table.getvalue().encode())
 
 
 def last_words(result: dict[str, Any]) -> str:

@@ -148,12 +148,16 @@ def judge_class(
     slow = []
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_die_with_parent) as pool:
         tasks = [pool.submit(one, student, alone=False) for student in students]
-        for task in as_completed(tasks):
-            result = task.result()
-            if ran_out_of_time(result):
-                slow.append(result.student)
-            else:
-                yield result
+        try:
+            for task in as_completed(tasks):
+                result = task.result()
+                if ran_out_of_time(result):
+                    slow.append(result.student)
+                else:
+                    yield result
+        except BaseException:  # a full disk, or the reader wants no more: the rest need not run
+            pool.shutdown(cancel_futures=True)
+            raise
     yield from map(one, slow)
 
 

@@ -14,13 +14,19 @@ from pathlib import Path
 
 from autograder import sandbox
 from autograder.intake import HandIn, IntakeError, read_handin, read_losses
-from autograder.master import SOLUTIONS, Master, load_master
+from autograder.master import Master, load_master
 from autograder.matching import OWN, Placed, foreign_imports, place, untouched
 from autograder.remote import Patience, RemoteSubmission, Session
 from autograder.results import CheckResult, Judgement, Outcome, outcome
 from autograder.standin import standin_folder
 from helpers.check import Check, Result, Status, load_checks, run
 from helpers.deliverables import ALLOWED_IMPORTS, DELIVERABLES
+
+#: Modules that show, carry or make things, and decide no mark: others are taken to decide.
+_NOT_DECIDING = {
+    *("cli", "cluster", "demo", "gradebook", "preprocessors", "release", "report", "rubric"),
+    *("diagrams", "explorer", "plotting", "specimen"),
+}
 
 
 def judge(
@@ -84,8 +90,12 @@ def judge(
 def judge_version(deliverable_id: str) -> str:
     """A hash of all that decides a mark: with the hand-in's, the key of a result."""
     digest = hashlib.sha256()
+    for cell in load_master(deliverable_id).cells:
+        if cell.is_code:
+            digest.update(cell.source.encode())
     here, kit = Path(__file__).parent, Path(sys.modules["helpers"].__file__ or "").parent
-    files = [*here.glob("*.py"), *kit.glob("*.py"), SOLUTIONS / f"{deliverable_id}.py"]
+    files = [file for folder in (here, kit) for file in folder.glob("*.py")]
+    files = [file for file in files if file.stem not in _NOT_DECIDING]
     others = DELIVERABLES.keys() - {deliverable_id}
     for folder in (here, kit):
         files += [file for file in (folder / "checks").glob("*.py") if file.stem not in others]

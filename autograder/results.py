@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from helpers.check import Result, Status
+from helpers.training import write
 
 
 class Outcome(StrEnum):
@@ -96,12 +95,8 @@ class Judgement(BaseModel):
         return sum(check.earned for check in checks)
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, atomically: a reader sees all of it or nothing."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(self.model_dump_json(indent=2))
-        os.replace(temporary, path)
+        """Write it as JSON, in one step, for nobody else's eyes."""
+        write(path, self.model_dump_json(indent=2).encode(), mode=0o600)
 
 
 def outcome(checks: Sequence[CheckResult]) -> Outcome:

@@ -367,14 +367,18 @@ def first_difference(saved: dict[str, Tensor], wanted: dict[str, Tensor]) -> str
     return next((f"the model has no {key!r}" for key in saved if key not in wanted), "")
 
 
-def write(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content`` in one step, readable by everyone on the machine."""
+def write(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``content`` in one step: a reader sees all of it or nothing.
+
+    Args:
+        mode: the file's permissions; by default everyone on the machine may read it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp gives 0600, and the grader is another user
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:  # also when the student stops the kernel just now
         Path(temporary).unlink(missing_ok=True)
