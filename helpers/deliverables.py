@@ -158,6 +158,22 @@ _ALL = (
         },
         extra_imports=frozenset({"umap"}),
     ),
+    Deliverable(
+        id="d7_elbo",
+        title="A Bernoulli VAE and the ELBO",
+        max_parameters=407_224,
+        max_loss=90.0,
+        max_epochs=20,
+        checkpoints=("bernoulli_vae",),
+        facts={
+            "hidden_dim": 200,
+            "latent_dim": 20,
+            # Nats: Burda, Grosse & Salakhutdinov (2016), table 1, VAE with one stochastic layer.
+            "published_nll": 86.76,
+            # By how much 100 codes must lift the bound.
+            "min_rise": 0.5,
+        },
+    ),
 )
 
 DELIVERABLES: dict[str, Deliverable] = {deliverable.id: deliverable for deliverable in _ALL}

@@ -63,7 +63,7 @@ class Engine:
         """The value at the path."""
         return self._find(request)
 
-    def _op_apply(self, request: Request, inputs: Tensor) -> Any:
+    def _op_apply(self, request: Request, inputs: Tensor, pick: int | None = None) -> Any:
         """Call a module in eval mode without gradients, and leave its modes as they were."""
         module = self._find(request)
         modes = {m: m.training for m in module.modules()} if isinstance(module, nn.Module) else {}
@@ -71,7 +71,8 @@ class Engine:
             for each in modes:
                 each.training = False
             with torch.no_grad():
-                return module(*_to_device(module, (inputs,)))
+                output = module(*_to_device(module, (inputs,)))
+                return output if pick is None else output[pick]
         finally:
             for each, training in modes.items():
                 each.training = training

@@ -122,22 +122,30 @@ class Object:
         what = what or f"The output of {path or self.type_name}"
         return expect_number(self.call(path, *args), what=what)
 
-    def apply(self, path: str, inputs: Tensor, *, what: str, batch_size: int = 2000) -> Tensor:
+    def apply(
+        self,
+        path: str,
+        inputs: Tensor,
+        *,
+        what: str,
+        batch_size: int = 2000,
+        pick: int | None = None,
+    ) -> Tensor:
         """Evaluate a module on many inputs: eval mode, no gradients, ``batch_size`` at a time.
 
         Args:
             path: the module, such as ``encoder``; "" is the object itself.
             inputs: (M, ...), split along its first axis.
             what: the subject of a message, such as "The encoder's output".
+            pick: which of several outputs is meant.
 
         Returns:
             (M, ...), float32.
         """
         outputs: list[Tensor] = []
         for batch in inputs.split(batch_size):
-            output = expect_tensor(
-                self.submission.ask("apply", self.ref, path, batch), None, what=what
-            )
+            answer = self.submission.ask("apply", self.ref, path, batch, pick=pick)
+            output = expect_tensor(answer, None, what=what)
             if output.ndim == 0 or len(output) != len(batch):
                 fail(f"{what} has shape {tuple(output.shape)} for a batch of {len(batch)}.")
             if outputs and output.shape[1:] != outputs[0].shape[1:]:

@@ -87,6 +87,22 @@ class TinyBaseline(nn.Module):
         return images
 
 
+class TinyBernoulliVAE(nn.Module):
+    """Like deliverable 7's model, with nothing random in it, for images of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recorder = Recorder()
+        self.encoder = nn.Linear(784, 6)
+        self.decoder = nn.Linear(3, 784)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images (N, 784), or (N, 1, 28, 28) -> theta like them, mean, log_var and z (N, 3)."""
+        mean, log_var = self.encoder(self.recorder(images).flatten(1)).chunk(2, dim=1)
+        z = mean + 0.1 * torch.exp(log_var / 2)
+        return torch.sigmoid(self.decoder(z)).view(images.shape), mean, log_var, z
+
+
 class TinyLoss:
     """A loss with the arguments of a variational autoencoder's, but another one.
 
@@ -97,6 +113,14 @@ class TinyLoss:
         """The mean over a batch, a number."""
         errors = (x_hat - x).square().flatten(1).mean(dim=1)
         return (errors + 0.1 * mu.square().sum(dim=1) + 0.05 * logvar.exp().sum(dim=1)).mean()
+
+
+class TinySummedLoss:
+    """The same for deliverable 7: (x, theta, mean, log_var), summed over the batch."""
+
+    def __call__(self, x: Tensor, theta: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+        """The sum over a batch, a number."""
+        return len(x) * TinyLoss()(theta, x, mean, log_var)
 
 
 class TinyVQVAE(nn.Module):

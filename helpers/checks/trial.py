@@ -58,7 +58,8 @@ class Trial:
         self.model = submission.build(f"helpers.checks.tiny.{model}")
         self.model.load(self._start)
         self.criterion = submission.build(criterion)
-        self._arguments = (self._loader(), self.criterion, self._sgd())
+        self.loader = self._loader()
+        self._arguments = (self.loader, self.criterion, self._sgd())
 
     def _loader(self) -> Object:
         dataset = self._submission.build("torch.utils.data.TensorDataset", self.images, self.labels)
@@ -72,6 +73,11 @@ class Trial:
         """One epoch by the student's code; what it returned."""
         device = self._submission.build("torch.device", "cpu")
         return self._submission.call(self._function, self.model, *self._arguments, device)
+
+    def answers(self, images: Tensor) -> Any:
+        """What the model, before any step, makes of images; computed here."""
+        with torch.no_grad():
+            return self._restarted()(images)
 
     def shown(self) -> list[Tensor]:
         """What the model was given, batch after batch, all epochs one behind the other."""

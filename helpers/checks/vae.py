@@ -1,4 +1,4 @@
-"""What the checks of the variational autoencoders, deliverables 3 to 5, have in common."""
+"""What the checks of the variational autoencoders, deliverables 3 to 5, 7 and 8, have in common."""
 
 from __future__ import annotations
 
@@ -202,35 +202,72 @@ def expect_every_part_used(model: Object, condition: Tensor | None) -> None:
 # Sampling.
 
 
-def expect_right_spread(model: Object) -> None:
-    """Fail unless reparameterize draws from N(mu, exp(logvar))."""
+@dataclass(frozen=True)
+class Sampler:
+    """A student's method that draws codes.
+
+    Attributes:
+        method: its name; it takes the mean and the spread.
+        takes_std: whether the spread is the standard deviation, and not the log variance.
+    """
+
+    method: str = "reparameterize"
+    takes_std: bool = False
+
+    @property
+    def spread(self) -> str:
+        """What the second argument is called."""
+        return "std" if self.takes_std else "logvar"
+
+    def std(self, spread: Tensor) -> Tensor:
+        """The standard deviation that a second argument means."""
+        return spread if self.takes_std else torch.exp(spread / 2)
+
+    def draw(self, model: Object, mu: Tensor, spread: Tensor) -> Tensor:
+        """Codes like ``mu``, drawn by the student's method."""
+        what = f"What {self.method} returns"
+        return model.tensor(self.method, mu, spread, shape=tuple(mu.shape), what=what)
+
+
+REPARAMETERIZE = Sampler()
+
+
+def expect_right_spread(model: Object, sampler: Sampler = REPARAMETERIZE) -> None:
+    """Fail unless the draws are from the normal distribution with that mean and spread."""
     n_draws = 20_000
     mu = torch.tensor([1.5, -0.7, 0.3]).expand(n_draws, -1).contiguous()
-    logvar = torch.tensor([-2.0, 0.6, 1.4]).expand(n_draws, -1).contiguous()
-    z = model.tensor("reparameterize", mu, logvar, shape=(n_draws, 3), what="What it returns")
+    logvar = torch.tensor([-2.0, 0.6, 1.4])
+    right = torch.exp(logvar / 2)
+    given = right if sampler.takes_std else logvar
+    z = sampler.draw(model, mu, given.expand(n_draws, -1).contiguous())
     means, spreads = z.mean(dim=0), z.std(dim=0)
-    right = torch.exp(logvar[0] / 2)
+    formula = "mu + std * eps" if sampler.takes_std else "mu + exp(logvar / 2) * eps"
     if not bool(((means - mu[0]).abs() < 5 * right / math.sqrt(n_draws)).all()):
         dropped = bool((means.abs() < 5 * right / math.sqrt(n_draws)).all())
         fail(
             f"For mu = {_text(mu[0])} the draws have a mean of {_text(means)}.",
-            "Is mu added?"
-            if dropped
-            else "z = mu + exp(logvar / 2) * eps, with eps from torch.randn.",
+            "Is mu added?" if dropped else f"z = {formula}, with eps from torch.randn.",
         )
     if not torch.allclose(spreads, right, rtol=0.04):
+        variance_hint = "exp(logvar) is the variance: the standard deviation is exp(logvar / 2)."
+        if sampler.takes_std:
+            variance_hint = "It is already a standard deviation: do not square it."
         causes = {
-            "exp(logvar) is the variance: the standard deviation is exp(logvar / 2).": right**2,
-            "logvar itself is taken for the standard deviation.": logvar[0].abs(),
+            variance_hint: right**2,
+            "It is already a standard deviation: take no root, and no exp(std / 2).": right.sqrt()
+            if sampler.takes_std
+            else logvar.abs(),
+            "What is given is taken for a log variance.": torch.exp(given / 2),
+            "logvar itself is taken for the standard deviation.": logvar.abs(),
             "eps should have a standard deviation of 1: torch.randn, not torch.rand.": right
             / math.sqrt(12),
-            "The spread does not depend on logvar.": torch.ones(3),
+            f"The spread does not depend on {sampler.spread}.": torch.ones(3),
         }
         cause = [hint for hint, s in causes.items() if torch.allclose(spreads, s, rtol=0.04)]
         fail(
-            f"For logvar = {_text(logvar[0])} the draws have a standard deviation of "
+            f"For {sampler.spread} = {_text(given)} the draws have a standard deviation of "
             f"{_text(spreads)}, and should have {_text(right)}.",
-            cause[0] if cause else "exp(logvar / 2) is the standard deviation.",
+            cause[0] if cause else f"z = {formula}, with eps from torch.randn.",
         )
     # The fourth moment tells a bell from a box: 3 for a Gaussian, 1.8 for a uniform one.
     fourth = ((z - mu) / spreads).pow(4).mean(dim=0)
@@ -241,33 +278,33 @@ def expect_right_spread(model: Object) -> None:
     )
 
 
-def expect_fresh_noise(model: Object) -> None:
+def expect_fresh_noise(model: Object, sampler: Sampler = REPARAMETERIZE) -> None:
     """Fail unless each call, each image and each dimension gets noise of its own."""
-    mu, logvar = torch.zeros(500, 8), torch.zeros(500, 8)
-    first, second = (
-        model.tensor("reparameterize", mu, logvar, shape=(500, 8), what="What it returns")
-        for _ in range(2)
-    )
+    mu, spread = torch.zeros(500, 8), torch.full((500, 8), float(sampler.takes_std))
+    first, second = (sampler.draw(model, mu, spread) for _ in range(2))
     where = "torch.randn_like(mu) draws for each number."
     expect(not close(first, second), "Two calls give the same draws.", "Set no seed in there.")
     expect(float(first.std(dim=0).min()) > 0.5, "All images of a batch get the same noise.", where)
     expect(float(first.std(dim=1).min()) > 0.05, "All dimensions get the same noise.", where)
 
 
-def expect_sampling_gradients(model: Object) -> None:
-    """Fail unless gradients pass through the draw: dz/dmu = 1, dz/dlogvar = (z - mu) / 2."""
-    mu, logvar = torch.randn(40, 5), torch.randn(40, 5)
-    answer = model.differentiate("reparameterize", mu, logvar, wrt=(0, 1))
-    z = expect_tensor(answer.output, (40, 5), what="What reparameterize returns")
+def expect_sampling_gradients(model: Object, sampler: Sampler = REPARAMETERIZE) -> None:
+    """Fail unless gradients pass through the draw: dz/dmu = 1, and dz/dspread."""
+    mu, spread = torch.randn(40, 5), torch.randn(40, 5)
+    if sampler.takes_std:
+        spread = 0.5 + spread.abs()
+    answer = model.differentiate(sampler.method, mu, spread, wrt=(0, 1))
+    z = expect_tensor(answer.output, (40, 5), what=f"What {sampler.method} returns")
+    for_spread = (z - mu) / (spread if sampler.takes_std else 2)
     for name, gradient, right in (
         ("mu", answer.inputs[0], torch.ones_like(mu)),
-        ("logvar", answer.inputs[1], (z - mu) / 2),
+        (sampler.spread, answer.inputs[1], for_spread),
     ):
         if gradient is None:
             fail(
                 f"No gradient reaches {name} through the draw.",
-                "Compute z from mu and logvar with torch operations: no torch.no_grad, no "
-                ".detach(), no .data, and no torch.normal.",
+                f"Compute z from mu and {sampler.spread} with torch operations: no torch.no_grad, "
+                "no .detach(), no .data, and no torch.normal.",
             )
         expect(close(gradient, right, 1e-3), f"The gradient that reaches {name} is not dz/d{name}.")
 
@@ -435,6 +472,10 @@ def tiny_trial(
 # Trained models.
 
 
+#: Makes means and log variances (N, Z) of what the encoder of a trained model takes.
+Encode = Callable[[Object, Tensor], tuple[Tensor, Tensor]]
+
+
 @dataclass(frozen=True)
 class Losses:
     """What a trained model loses per image, in nats."""
@@ -450,6 +491,7 @@ def trained_losses(
     name: str,
     condition: Callable[[Tensor, Tensor], Tensor] | None = None,
     also: Callable[[Object, int], None] | None = None,
+    encode: Encode | None = None,
 ) -> Losses:
     """The losses of the trained model ``name``, with codes drawn here.
 
@@ -460,12 +502,14 @@ def trained_losses(
         condition: makes conditions (N, C) of images and labels; None for a model without.
         also: called with the model whose decoder is asked, and Z, to ask it more: starting
             another process takes seconds.
+        encode: what makes means and log variances of images; by default :func:`posterior`.
     """
+    encode = encode or posterior
     splits = [some_digits(train=train) for train in (True, False)]
     conditions = [None if condition is None else condition(*split) for split in splits]
     encoder = submission.trained(name)
     posteriors = [
-        posterior(encoder, encoder_input(images, c))
+        encode(encoder, encoder_input(images, c))
         for (images, _), c in zip(splits, conditions, strict=True)
     ]
     # Asked for anew: in the grader this is another process, which has never seen an image.
@@ -522,6 +566,14 @@ def posterior(model: Object, inputs: Tensor) -> tuple[Tensor, Tensor]:
     mu = model.apply("mu_layer", hidden, what="mu_layer's output")
     logvar = model.apply("logvar_layer", hidden, what="logvar_layer's output")
     expect(mu.ndim == 2 and mu.shape == logvar.shape, "mu and logvar should both be (N, Z).")
+    return mu, logvar
+
+
+def joint_posterior(model: Object, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of a model whose encoder returns both."""
+    mu = model.apply("encoder", inputs, pick=0, what="The mean that the encoder returns")
+    logvar = model.apply("encoder", inputs, pick=1, what="The log variance that it returns")
+    expect(mu.ndim == 2 and mu.shape == logvar.shape, "Both should be (N, Z).")
     return mu, logvar
 
 
