@@ -35,7 +35,15 @@ def new_model(submission: Submission, image_dim: int = IMAGE_DIM) -> Object:
     model = submission.new("Model", encoder, decoder)
     # Fresh layers give codes and pixels that hardly differ: with larger weights, mistakes show.
     state = {name: 2 * value for name, value in model.state().items()}
-    model.load({k: 0.25 * v if "log_var" in k else v for k, v in state.items()})
+    # Somewhat wider than the prior: else the weights of the codes have no variance.
+    spread = {"encoder.log_var.weight": 0.1, "encoder.log_var.bias": 0.5}
+    for name, value in spread.items():
+        state[name] = (
+            value + 0.05 * torch.randn(state[name].shape)
+            if "bias" in name
+            else (value * state[name])
+        )
+    model.load(state)
     return model
 
 
@@ -112,34 +120,37 @@ def forward_returns_what_the_parts_give(submission: Submission) -> None:
 
 @check("forward", points=0.5)
 def forward_draws_with_the_encoders_spread(submission: Submission) -> None:
-    """The code z that forward returns is drawn from N(mean, exp(log_var))."""
+    """The code z that forward returns is drawn with the mean and spread that the encoder gives."""
     model = new_model(submission)
     x = some_bits(1).expand(20_000, -1).contiguous()
-    _, mean, log_var, z = forward(model, x)
-    std = torch.exp(0.5 * log_var[0])
-    found, error = z.std(dim=0), z.mean(dim=0) - mean[0]
-    expect(
-        bool((error.abs() < 5 * std / math.sqrt(len(x))).all()),
-        "The mean of many codes for one image is not the encoder's mean.",
-    )
-    if torch.allclose(found, std, rtol=0.04):
+    *_, z = forward(model, x)
+    answer = model.call("encoder", x)
+    mean, log_var = (expect_tensor(part, what="The encoder's answer") for part in answer)
+    std = torch.exp(0.5 * log_var)
+    # Beside the student's own reparameterization: its mistakes cost its own points.
+    if _alike(z, SAMPLER.draw(model, mean, std)):
         return
     causes = {
-        "exp(log_var) is the variance: reparameterization takes exp(0.5 * log_var).": std**2,
-        "log_var itself is given to reparameterization: it takes exp(0.5 * log_var).": (
-            log_var[0].abs()
+        "exp(log_var) is the variance: give it exp(0.5 * log_var).": SAMPLER.draw(
+            model, mean, std**2
         ),
-        "z is the mean itself: nothing is drawn.": torch.zeros_like(std),
+        "It is given log_var itself: give it exp(0.5 * log_var).": SAMPLER.draw(
+            model, mean, log_var
+        ),
+        "z is the mean itself: nothing is drawn.": mean,
     }
-    near = [hint for hint, s in causes.items() if torch.allclose(found, s, rtol=0.04, atol=1e-6)]
+    cause = [hint for hint, draws in causes.items() if _alike(z, draws)]
     fail(
-        f"The codes of an image scatter by {_text(found)}; exp(0.5 * log_var) is {_text(std)}.",
-        near[0] if near else "z = reparameterization(mean, exp(0.5 * log_var)).",
+        "The codes that forward returns are not those of reparameterization(mean, std).",
+        cause[0] if cause else "",
     )
 
 
-def _text(values: Tensor) -> str:
-    return " and ".join(f"{value:.2f}" for value in values.tolist())
+def _alike(z: Tensor, other: Tensor) -> bool:
+    """Whether two sets of many draws have the same mean and spread."""
+    error = (z.mean(dim=0) - other.mean(dim=0)).abs()
+    near = error < 0.05 * (0.1 + other.std(dim=0))
+    return bool(near.all()) and torch.allclose(z.std(0), other.std(0), rtol=0.04, atol=1e-5)
 
 
 # Loss.
@@ -329,20 +340,17 @@ def last_reconstruction_is_returned(submission: Submission) -> None:
 # The importance-weighted estimate.
 
 
-def estimate(submission: Submission, model: Object, x: Tensor, n_samples: int) -> Tensor:
-    """The student's log_likelihood, (N,)."""
-    return expect_tensor(
-        submission.call("log_likelihood", model, x, n_samples),
-        (len(x),),
-        what=f"What log_likelihood returns for {len(x)} images",
-        hint="One number for each image: sum over its pixels and its dimensions.",
-    )
+def estimate(submission: Submission, model: Object, x: Tensor, n_samples: int) -> float:
+    """The mean over the images of what the student's log_likelihood gives."""
+    answer = submission.call("log_likelihood", model, x, n_samples)
+    return float(expect_tensor(answer, what="What log_likelihood returns").mean())
 
 
 def log_joint(model: Object, x: Tensor, z: Tensor) -> Tensor:
     """log p(x | z) + log p(z) of each image with each code: (N, D), (M, Z) -> (M, N)."""
     theta = model.tensor("decoder", z, shape=(len(z), x.shape[1]))
-    log_x = torch.log(theta) @ x.T + torch.log1p(-theta) @ (1 - x).T
+    white, black = torch.log(theta.clamp(min=1e-30)), torch.log((1 - theta).clamp(min=1e-8))
+    log_x = white @ x.T + black @ (1 - x).T
     return log_x + log_normal(z).sum(dim=1, keepdim=True)
 
 
@@ -368,37 +376,38 @@ def elbo(model: Object, x: Tensor, n_draws: int = 400) -> Tensor:
     return log_x.mean(dim=0) - kl
 
 
+#: Of a mean over thousands of draws; the usual mistakes are off by 0.3 and more.
+_TOLERANCE = 0.12
+
+
 @check("estimate", points=1)
 def one_code_gives_the_elbo(submission: Submission) -> None:
     """With one code for each image, the estimate is the ELBO on average."""
     model = new_model(submission)
     x = some_bits(4)
-    right = elbo(model, x, 20_000)
-    draws = estimate(submission, model, x.repeat(4000, 1), 1).view(4000, 4)
-    error = draws.std(dim=0) / math.sqrt(4000)
-    wrong = (draws.mean(dim=0) - right).abs() > 5 * error + 0.02
-    if not bool(wrong.any()):
+    right = float(elbo(model, x, 20_000).mean())
+    found = estimate(submission, model, x.repeat(20_000, 1), 1)
+    if abs(found - right) < _TOLERANCE:
         return
-    found, best = float(draws.mean()), float(right.mean())
-    bce, kl = _parts(model, x)
+    reconstruction, kl = _parts(model, x)
     causes = {
-        "The prior and q are missing: w = p(x | z) p(z) / q(z | x).": -bce,
-        "It has the wrong sign: a log likelihood is negative here.": -best,
-        "p(z) and q(z | x) are swapped.": -bce + kl,
-        "It is averaged over the pixels or the dimensions: sum.": best / x.shape[1],
+        "The prior and q are missing: w = p(x | z) p(z) / q(z | x).": reconstruction,
+        "It has the wrong sign: a log likelihood is negative here.": -right,
+        "p(z) and q(z | x) are swapped.": reconstruction + kl,
+        "It is averaged over the pixels or the dimensions: sum.": right / x.shape[1],
     }
     cause, value = min(causes.items(), key=lambda item: abs(item[1] - found))
     fail(
-        f"With one code the estimate is {found:.2f} on average; the ELBO is {best:.2f}.",
-        cause if abs(value - found) < 0.05 * abs(found) else "",
+        f"With one code the estimate is {found:.2f} on average; the ELBO is {right:.2f}.",
+        cause if abs(value - found) < _TOLERANCE else "",
     )
 
 
 def _parts(model: Object, x: Tensor) -> tuple[float, float]:
-    """The mean cross-entropy and the mean KL divergence of the images."""
+    """The two terms of the ELBO: the mean of log p(x | z), and the mean KL divergence."""
     mean, log_var = (expect_tensor(part, what="The encoder's") for part in model.call("encoder", x))
     kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(dim=1).mean()
-    return float(kl - elbo(model, x).mean()), float(kl)
+    return float(elbo(model, x, 20_000).mean() + kl), float(kl)
 
 
 @check("estimate", points=1)
@@ -406,22 +415,16 @@ def many_codes_give_the_likelihood(submission: Submission) -> None:
     """With very many codes the estimate is log p(x), which small models allow to compute."""
     model = new_model(submission)
     x = some_bits(6)
-    right = log_evidence(model, x)
-    found = estimate(submission, model, x, 5000)
-    if float((found - right).abs().max()) < 0.1:
+    right = float(log_evidence(model, x).mean())
+    found = estimate(submission, model, x.repeat(30, 1), 2000)
+    if abs(found - right) < _TOLERANCE:
         return
-    at_elbo = float((found - elbo(model, x)).abs().max()) < 0.1
-    offset = float((found - right).mean())
-    hint = "Average the weights, then take the logarithm; not the other way round."
-    if not at_elbo:
-        hint = ""
-        if abs(offset - math.log(5000)) < 0.1:
-            hint = "It is the sum of the weights: subtract log K for their mean."
-    fail(
-        f"With 5000 codes the estimate is {float(found.mean()):.2f}; log p(x) is "
-        f"{float(right.mean()):.2f}.",
-        hint,
-    )
+    hint = ""
+    if abs(found - float(elbo(model, x).mean())) < 2 * _TOLERANCE:
+        hint = "Average the weights, then take the logarithm; not the other way round."
+    elif abs(found - right - math.log(2000)) < _TOLERANCE:
+        hint = "It is the sum of the weights: subtract log K for their mean."
+    fail(f"With 2000 codes the estimate is {found:.2f}; log p(x) is {right:.2f}.", hint)
 
 
 @check("estimate", points=1)
@@ -435,23 +438,23 @@ def estimate_bears_small_weights(submission: Submission) -> None:
             "For images of 784 pixels the estimate is infinite.",
             "exp(log w) is 0 in the computer: torch.logsumexp adds up without that.",
         )
-    found = expect_tensor(answer, (3,), what="What log_likelihood returns")
-    expect(
-        float(found.max()) < -50,
-        f"For random images of 784 pixels the estimate is {float(found.max()):.1f}; none of them "
-        "is that likely.",
-    )
+    expect_tensor(answer, what="What log_likelihood returns")
 
 
 @check("estimate", points=1)
-def each_image_is_on_its_own(submission: Submission) -> None:
-    """The estimate for an image does not depend on the others in the batch, or their number."""
+def each_image_has_its_own(submission: Submission) -> None:
+    """There is one estimate for each image, whatever the others in its batch are."""
     model = new_model(submission)
-    x = some_bits(5)
-    together = torch.stack([estimate(submission, model, x, 3000) for _ in range(2)]).mean(dim=0)
-    alone = torch.cat([estimate(submission, model, image[None], 6000) for image in x])
+    x, others = some_bits(2), some_bits(3)
+    answers = []
+    for batch in (torch.cat([x, others]), torch.cat([x, 1 - others])):
+        submission.seed(1)  # the same codes are drawn both times
+        answer = submission.call("log_likelihood", model, batch, 7)
+        hint = "Sum over its pixels and its dimensions, and keep the images apart."
+        what = "What log_likelihood returns for 5 images"
+        answers.append(expect_tensor(answer, (5,), what=what, hint=hint))
     expect(
-        float((together - alone).abs().max()) < 0.15,
+        close(answers[0][:2], answers[1][:2], 1e-3),
         "The estimate for an image changes with the other images of its batch.",
         "Add up over the codes only: with codes first, (K, N, Z), that is dim=0.",
     )
@@ -472,7 +475,7 @@ class Findings:
     bounds: tuple[float, float, float]
 
 
-N_BOUND = 300
+N_BOUND = 100
 
 
 @cache
