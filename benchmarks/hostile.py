@@ -1,7 +1,7 @@
 """What hostile notebooks come to: a table for the docs, ``docs/hostile.md``.
 
 Runs the attacks of ``tests/test_hostile.py`` one by one through the judge, at the level that this
-machine allows (``--level 1`` for a lower one), with an honest notebook after each ten.
+machine allows and at the next lower one, with an honest notebook before and after each ten.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from machine import describe_machine
@@ -30,8 +31,50 @@ import test_hostile as corpus  # noqa: E402
 def main() -> int:
     """Run, write, print; 1 if an attack gained a point, broke something or hurt a neighbour."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--level", type=int, default=sandbox.isolation_level())
-    level = parser.parse_args().level
+    top = sandbox.isolation_level()
+    parser.add_argument("--levels", nargs="+", type=int, default=[top, top - 1])
+    levels = parser.parse_args().levels
+    columns = [measure(level) for level in levels]
+    machine = describe_machine()
+    text = [
+        "# Hostile notebooks, as judged",
+        "",
+        f"{len(columns[0].rows)} attacks of `tests/test_hostile.py`, on {machine['cores']} cores "
+        f"({machine['processor']}), by `python benchmarks/hostile.py`. *Points* are the difference "
+        "to the same notebook without the attack; a float64 or float16 tensor from a wrong model "
+        "is odd, but no attack.",
+        "",
+        "| isolation level | points gained | neighbours harmed | infrastructure errors |",
+        "|---|---|---|---|",
+        *(f"| {c.level} | {c.gained} | {c.harmed} | {c.ours} |" for c in columns),
+        "",
+        "| where | what |" + "".join(f" level {c.level} | points | s |" for c in columns),
+        "|---|---|" + "---|---|---|" * len(columns),
+    ]
+    for key in columns[0].rows:
+        cells = [cell for column in columns for cell in column.rows[key]]
+        text.append("| " + " | ".join([*key, *cells]) + " |")
+    path = ROOT / "docs" / "hostile.md"
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
+    print(f"Written to {path}")
+    return int(any(c.gained + c.harmed + c.ours for c in columns))
+
+
+@dataclass
+class Column:
+    """What the attacks came to at one level."""
+
+    level: int
+    #: Status, points gained and seconds, by where the attack is and its name.
+    rows: dict[tuple[str, str], tuple[str, str, str]] = field(default_factory=dict)
+    gained: int = 0
+    harmed: int = 0
+    ours: int = 0
+
+
+def measure(level: int) -> Column:
+    """Run every attack at one level."""
+    column = Column(level)
     honest = earned(run({}, level))
     bare = {
         "in a cell": honest,
@@ -39,35 +82,20 @@ def main() -> int:
         "cheat": earned(run(corpus.TestCheats.WRONG, level)),
         "answers": earned(run(corpus.TestCheats.WRONG, level)),
     }
-    rows, gained, harmed, ours = [], 0, 0, 0
-    for number, (family, name, changes) in enumerate(attacks()):
+    for number, (family, name, changes) in enumerate(attacks(), 1):
         begin = time.monotonic()
         result = run(changes, level)
         seconds = time.monotonic() - begin
         more = earned(result) - bare[family]
-        gained += more > 0 and name not in HONEST
-        ours += result.status == "infrastructure"
-        rows.append(f"| {family} | {name} | {result.status.value} | {more:+g} | {seconds:.1f} |")
-        print(rows[-1], flush=True)
-        if number % 10 == 9:
-            harmed += earned(run({}, level)) != honest
-    machine = describe_machine()
-    text = [
-        "# Hostile notebooks, as judged",
-        "",
-        f"{len(rows)} attacks of `tests/test_hostile.py` at isolation level {level}, on "
-        f"{machine['cores']} cores ({machine['processor']}), by `python benchmarks/hostile.py`. "
-        f"Points gained: {gained} times. Neighbours harmed: {harmed}. Infrastructure errors: "
-        f"{ours}. *Points* are the difference to the same notebook without the attack.",
-        "",
-        "| where | what | status | points | seconds |",
-        "|---|---|---|---|---|",
-        *rows,
-    ]
-    path = ROOT / "docs" / ("hostile.md" if level >= 2 else f"hostile-level{level}.md")
-    path.write_text("\n".join(text) + "\n", encoding="utf-8")
-    print(f"Written to {path}")
-    return int(gained + harmed + ours > 0)
+        column.gained += more > 0 and name not in HONEST
+        column.ours += result.status == "infrastructure"
+        row = (result.status.value, f"{more:+g}", f"{seconds:.1f}")
+        column.rows[family, name] = row
+        print(level, family, name, *row, sep=" | ", flush=True)
+        if number % 10 == 0:
+            column.harmed += earned(run({}, level)) != honest
+    column.harmed += earned(run({}, level)) != honest
+    return column
 
 
 def attacks() -> Iterator[tuple[str, str, dict[str, str]]]:

@@ -174,6 +174,28 @@ _ALL = (
             "min_rise": 0.5,
         },
     ),
+    Deliverable(
+        id="d8_conv_vae",
+        title="A convolutional VAE with a latent plane",
+        max_parameters=308_357,
+        max_loss=155.0,
+        max_epochs=30,
+        checkpoints=("conv_vae",),
+        facts={
+            "capacity": 64,
+            "latent_dims": 2,
+            "batch_size": 128,
+            # With so few epochs (minutes on a CPU) the test loss may be this high.
+            "small_epochs": 5,
+            "small_max_loss": 160.0,
+            # Nats by which training and test loss may differ.
+            "max_gap": 5.0,
+            # The plane is shown, and looked at by the judge, to this distance from the origin.
+            "reach": 1.5,
+            # Kinds of digits that a classifier must find on it.
+            "min_kinds": 7,
+        },
+    ),
 )
 
 DELIVERABLES: dict[str, Deliverable] = {deliverable.id: deliverable for deliverable in _ALL}

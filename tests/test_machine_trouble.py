@@ -96,7 +96,7 @@ def test_disk_full(small_disk: Path, free_kib: int) -> None:
     assert done.returncode == cli.OUR_FAULT, done.stderr
     assert "Traceback" not in done.stderr
     assert set(before) <= set(marks(small_disk))
-    assert not [path for path in small_disk.glob("results/**/.*")]
+    assert not list(small_disk.glob("results/**/.*"))
     filler.unlink()
     assert grade(small_disk).returncode == 0
     assert marks(small_disk) == BOTH

@@ -257,7 +257,7 @@ def trial(submission: Submission, lr: float) -> Trial:
         submission,
         lr,
         model="TinyBernoulliVAE",
-        criterion="helpers.checks.tiny.TinySummedLoss",
+        criterion="helpers.checks.tiny.TinyElbo",
         loss=_summed_loss,
         reported=_mean_loss,
     )
