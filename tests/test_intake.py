@@ -9,6 +9,7 @@ import random
 import stat
 import struct
 import sys
+import tempfile
 import time
 import tracemalloc
 import zipfile
@@ -561,3 +562,34 @@ def test_fuzz_notebook(data: bytes) -> None:
             assert isinstance(found.metadata, dict)
             json.dumps(found, ensure_ascii=False).encode()
     assert sys.getrecursionlimit() == limit
+
+
+def _archive() -> bytes:
+    """A small hand-in, its entries stored and deflated, in a folder and not."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(f"{ID}/{NAME}", notebook())
+        archive.writestr("checkpoints/autoencoder.safetensors", CHECKPOINT, zipfile.ZIP_DEFLATED)
+        archive.writestr("checkpoints/autoencoder.json", HISTORY, zipfile.ZIP_LZMA)
+    return file.getvalue()
+
+
+ARCHIVE = _archive()
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(ARCHIVE) - 1), st.binary(min_size=1, max_size=4)), max_size=4
+    ),
+    st.integers(0, len(ARCHIVE)),
+)
+def test_fuzz_zip(changes: list[tuple[int, bytes]], length: int) -> None:
+    """Whatever bytes of a zip are changed, and wherever it is cut off, it is read or refused."""
+    data = bytearray(ARCHIVE)
+    for place, other in changes:
+        data[place : place + len(other)] = other
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "d1_autoencoder-ada.zip"
+        path.write_bytes(data[:length] if length % 2 else data)
+        with suppress(IntakeError):
+            assert len(read(path).sha256) == 64
