@@ -1,4 +1,4 @@
-"""``make demo``: the whole loop once, with a class of six invented students."""
+"""``make demo``: the whole loop once, with a class of six; then one hand-in of each deliverable."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from autograder.cli import grade_class
+from autograder.judge import judge
 from autograder.master import Master, load_master
 from autograder.release import released_notebook
 from autograder.specimen import execute, reported_loss, solved, write
+from helpers.deliverables import DELIVERABLES
 
 _TRAINED = ("given", "solution", "train", "handin")
 
@@ -127,6 +129,20 @@ def run_demo(folder: Path, console: Console) -> None:
 
     console.print("\n[bold]2. Grading[/]: every notebook in the sandbox", highlight=False)
     grade_class(facts, folder / "course", handins)
+
+    console.print("\n[bold]3. The other deliverables[/]: model solutions, not trained here")
+    others = [name for name in DELIVERABLES if name != facts.id]
+    for name in others:
+        other = load_master(name)
+        path = write(solved(other), folder / "work" / name, name)
+        result = judge(path, name, "untrained")
+        passed = sum(check.status == "passed" for check in result.checks)
+        console.print(
+            f"   {other.deliverable.title}: {result.status.value}, {result.score or 0:g} of "
+            f"{result.max_score:g} points, {passed} of {len(result.checks)} checks passed; the "
+            f"others need a trained model ({result.seconds:.0f} s)",
+            highlight=False,
+        )
     console.print("\nOpen the class page in a browser. `make lab` opens the notebooks.")
 
 

@@ -392,7 +392,8 @@ IN_FORWARD = {
 
 class TestInForward:
     @pytest.fixture(scope="class")
-    def honest(self, judge_changed: Judge) -> dict[str, float]:
+    @classmethod
+    def honest(cls, judge_changed: Judge) -> dict[str, float]:
         """What the class earns whose forward gives back its input."""
         found = judge_changed(in_forward("return x"), frozenset({"architecture"}))
         earned = found.points("architecture")
@@ -491,8 +492,9 @@ class TestCheats:
     }
 
     @pytest.fixture(scope="class")
-    def honest(self, judge_changed: Judge) -> dict[str, float]:
-        found = judge_changed(self.WRONG)
+    @classmethod
+    def honest(cls, judge_changed: Judge) -> dict[str, float]:
+        found = judge_changed(cls.WRONG)
         expect_sound(found)
         return {cell: earned or 0.0 for cell, earned in points(found).items()}
 
