@@ -90,6 +90,42 @@ VQVAE_SIZES = {
     ),
 }
 
+
+@dataclass(frozen=True)
+class FaceSize:
+    """One of the sizes that the variational autoencoder of faces is trained at."""
+
+    n_train: int
+    n_valid: int
+    hidden_dims: tuple[int, ...]
+    batch_size: int
+    n_epochs: int
+    learning_rate: float
+    image_size: int = 150
+    latent_dim: int = 128
+
+
+FACE_SIZES = {
+    # Minutes on a CPU, with faces that the kit draws. This one is handed in.
+    "small": FaceSize(
+        n_train=1_500,
+        n_valid=200,
+        hidden_dims=(16, 32, 64, 128, 256),
+        batch_size=20,
+        n_epochs=20,
+        learning_rate=1e-3,
+    ),
+    # For a GPU, with all of CelebA.
+    "full": FaceSize(
+        n_train=162_770,
+        n_valid=19_867,
+        hidden_dims=(32, 64, 128, 256, 512),
+        batch_size=128,
+        n_epochs=20,
+        learning_rate=5e-4,
+    ),
+}
+
 #: Sizes of the latent vector that the variational autoencoders may have.
 _LATENT = {"min_latent_dim": 12, "max_latent_dim": 18}
 
@@ -195,6 +231,56 @@ _ALL = (
             # Kinds of digits that a classifier must find on it.
             "min_kinds": 7,
         },
+    ),
+    Deliverable(
+        id="d9_image_variations",
+        title="Variations of a face",
+        max_parameters=5_000_000,
+        max_loss=800.0,
+        max_epochs=FACE_SIZES["small"].n_epochs,
+        checkpoints=("vae",),
+        facts={
+            "image_size": FACE_SIZES["small"].image_size,
+            # Share of variations that must be closer to their own image than to any other.
+            "min_closest": 0.9,
+        },
+    ),
+    Deliverable(
+        id="d10_sd_vae",
+        title="The autoencoder of Stable Diffusion",
+        max_parameters=5_500_000,
+        # Mean squared error of pixels in [-1, 1], plus kl_weight times the KL divergence.
+        max_loss=0.11,
+        max_epochs=20,
+        checkpoints=("sd_vae",),
+        facts={
+            # The mean image loses 0.21 on the training images that are judged, and more on these.
+            "max_test_loss": 0.15,
+            "base_channels": 32,
+            "scale": 0.18215,
+            "kl_weight": 0.00025,
+            # Parameters at the full width of 128.
+            "n_encoder": 34_163_592,
+            "n_decoder": 49_490_179,
+        },
+    ),
+    Deliverable(
+        id="d11_text_to_image",
+        title="Stable Diffusion from its parts",
+        # Nothing is trained: the parts come ready made.
+        max_parameters=0,
+        max_loss=0.0,
+        max_epochs=0,
+        checkpoints=(),
+        facts={
+            "latent_scale": 0.18215,  # of the autoencoder's latents
+            "n_tokens": 77,
+            "guidance_scale": 8,
+            "n_steps": 50,
+            # Share of the small model's images in which a classifier must see the digit asked for.
+            "min_recognised": 0.7,
+        },
+        extra_imports=frozenset({"diffusers", "transformers"}),
     ),
 )
 

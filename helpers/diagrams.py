@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
+from matplotlib.patches import Ellipse, FancyArrowPatch, Polygon, Rectangle
 from torch import Tensor
 
 _ENCODER, _DECODER, _CODE, _INK = "#4477AA", "#228833", "#EE6677", "#333333"
@@ -156,6 +156,80 @@ def draw_quantiser(image: Tensor) -> Figure:
     _arrow(axes, (11.6, 5.1), (11.6, 3.3))
     _arrow(axes, (13.2, 1.7), (10, 1.7), dashed=True)
     axes.text(11.6, 0.95, "backwards:\nstraight through", ha="center", va="center", size=9)
+    return figure
+
+
+def draw_variations(image: Tensor) -> Figure:
+    """An image, its mean code, and draws around it at two scales of the variance.
+
+    Args:
+        image: (3, h, w) in [0, 1].
+    """
+    noise = torch.randn(2, 60, generator=torch.Generator().manual_seed(4))
+    figure, axes = _canvas(21, 9.5, height=7.2)
+    _image(axes, 0.3, image, "image $x$", "")
+    _trapezium(axes, 4.1, 7.1, 1.9, 0.95, _ENCODER, "encoder")
+    _trapezium(axes, 13.9, 16.9, 0.95, 1.9, _DECODER, "decoder")
+    centre = (10.5, 2.9)
+    for scale, colour in ((1.0, _CHANCE), (0.09, _CODE)):
+        root = scale**0.5
+        axes.scatter(
+            centre[0] + 1.05 * root * noise[0], centre[1] + 0.75 * root * noise[1], 6, colour
+        )
+        for width in (2, 4):
+            size = (1.05 * root * width, 0.75 * root * width)
+            axes.add_patch(Ellipse(centre, *size, fill=False, edgecolor=colour, alpha=0.5))
+    axes.text(10.5, 5.5, "codes $z$", ha="center", color=_INK)
+    axes.text(10.5, 0.45, r"around $\mu$, as wide as $\sqrt{s}\,\sigma$", ha="center", color=_INK)
+    axes.text(9.2, -0.35, "$s = 0.09$", ha="center", color=_CODE, size=9)
+    axes.text(11.8, -0.35, "$s = 1$", ha="center", color=_CHANCE, size=9)
+    for number in range(3):
+        axes.text(
+            18.9, 3.9 - 1.4 * number, f"variation {number + 1}", va="center", color=_INK, size=10
+        )
+        _arrow(axes, (17, 2.5), (18.7, 3.9 - 1.4 * number))
+    for start, end in (
+        ((3.4, 2.5), (4, 2.5)),
+        ((7.2, 2.5), (7.9, 2.6)),
+        ((13.1, 2.6), (13.8, 2.5)),
+    ):
+        _arrow(axes, start, end)
+    return figure
+
+
+def draw_text_to_image() -> Figure:
+    """From a text and noise, by way of the U-Net and the scheduler, to latents and an image."""
+    figure, axes = _canvas(25, 10.5, height=8.6)
+    axes.text(2.2, 6.4, '"a red seven"', ha="center", va="center", color=_INK, size=12)
+    _box(axes, 4.6, 5.8, 2.4, 1.2, _GIVEN, "tokenizer")
+    _box(axes, 8.2, 5.8, 3, 1.2, _ENCODER, "text encoder")
+    axes.text(5.8, 7.25, "77 numbers", ha="center", color=_INK, size=8)
+    axes.text(9.7, 7.25, "77 vectors", ha="center", color=_INK, size=8)
+    greys = torch.rand(64, generator=torch.Generator().manual_seed(3)).tolist()
+    _array(axes, 0.9, [str(round(grey, 2)) for grey in greys], "noise", "4 x h x w")
+    _box(axes, 8.2, 1.5, 3, 2, _DECODER, "U-Net")
+    _box(axes, 13, 1.5, 2.2, 2, _CODE, "guidance")
+    _box(axes, 16.4, 1.5, 2.4, 2, _CHANCE, "scheduler")
+    _trapezium(axes, 20.3, 22.2, 0.9, 1.9, _DECODER, "decoder")
+    axes.text(23.7, 2.5, "image", ha="center", va="center", color=_INK, size=12)
+    for start, end in (
+        ((3.9, 6.4), (4.5, 6.4)),
+        ((7.1, 6.4), (8.1, 6.4)),
+        ((9.7, 5.7), (9.7, 3.6)),
+        ((3.5, 2.5), (8.1, 2.5)),
+        ((11.3, 2.9), (12.9, 2.9)),
+        ((11.3, 2.1), (12.9, 2.1)),
+        ((15.3, 2.5), (16.3, 2.5)),
+        ((18.9, 2.5), (20.2, 2.5)),
+        ((22.3, 2.5), (23, 2.5)),
+    ):
+        _arrow(axes, start, end)
+    axes.text(12.1, 3.1, r"$\varepsilon_c$", ha="center", color=_INK)
+    axes.text(12.1, 1.35, r"$\varepsilon_u$", ha="center", color=_INK)
+    axes.text(10, 4.6, r"$c$", color=_INK)
+    axes.text(19.55, 2.8, "at last", ha="center", color=_INK, size=8)
+    _arrow(axes, (17.6, 1.4), (6.2, 2.3), curve=-0.25, dashed=True)
+    axes.text(12.2, -0.55, "once at each time $t$: a little less noise", ha="center", color=_INK)
     return figure
 
 
