@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -165,3 +167,26 @@ class TinyCoder(nn.Module):
         """(N, n_in, h, w) -> (N, n_out, h, w)."""
         output: Tensor = self.layer(images)
         return output
+
+
+class Called:
+    """A function's answer for a tensor of its own, and what the function left of that tensor.
+
+    Args:
+        function: the student's.
+        argument: what it is called with.
+    """
+
+    def __init__(self, function: Callable[[Tensor], object], argument: Tensor) -> None:
+        self._argument = argument
+        self._result = function(argument)
+        if self._result is argument:
+            self._result = argument.clone()
+
+    def get_result(self) -> object:
+        """What the function returned."""
+        return self._result
+
+    def get_argument(self) -> Tensor:
+        """The tensor, after the call."""
+        return self._argument
