@@ -99,7 +99,8 @@ def judge_version(deliverable_id: str) -> str:
     others = DELIVERABLES.keys() - {deliverable_id}
     for folder in (here, kit):
         files += [file for file in (folder / "checks").glob("*.py") if file.stem not in others]
-    for file in [*sorted(files), *sorted((kit / "weights").glob("*"))]:
+    weights = [file for file in (kit / "weights").rglob("*") if file.is_file()]
+    for file in [*sorted(files), *sorted(weights)]:
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
 
