@@ -91,6 +91,8 @@ if beneath is not None:
 _RUN_WORKER = "from autograder.worker import serve; serve(fd)"
 _RUN_NURSERY = "from autograder.nursery import main; main(fd)"
 _NURSERY_SECONDS = 60.0
+#: How long to wait until everything in a killed sandbox is gone.
+_CLEARING_SECONDS = 10.0
 
 #: As root: bring the folders to where an unprivileged uid can reach them, in a mount namespace of
 #: our own, and drop to that uid for good before bubblewrap starts. It is one chain of exec, so that
@@ -201,7 +203,10 @@ class Nursling(Process):
         with suppress(OSError):
             self._life.shutdown(socket.SHUT_WR)
         with suppress(TimeoutError):
-            self.wait(10)
+            self.wait(_CLEARING_SECONDS)
+        if self._status is None:
+            # Its keeper is slow to tell (a fork bomb takes long to clear away), but kills it.
+            self._status = 128 + signal.SIGKILL
         self._life.close()
 
 

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # {{ title }}
 #
-# You have trained on the ELBO for four deliverables; here you learn what it is. You derive it, write
-# a variational autoencoder straight from its probabilities, and then measure how far below the
-# truth the bound lies: with many codes for each image instead of one, the estimate of $\log p(x)$
-# can only rise.
+# You have trained on the ELBO for four deliverables; here you learn what it is. You derive it,
+# write a variational autoencoder straight from its probabilities, and then measure how far below
+# the truth the bound lies: with many codes for each image instead of one, the estimate of $\log
+# p(x)$ can only rise.
 #
 # You will write the random step, the loss, two lines of the training loop, the codes of the test
 # set, and the importance-weighted estimate.
@@ -47,10 +47,10 @@ device = pick_device()
 # $\theta_n$; and each pixel is a coin that shows white with its own probability. So our images have
 # to be zeros and ones too: the pixels of MNIST are rounded.
 #
-# The probability of an image is that of all codes which could have made it,
-# $p(x) = \int p(x \mid z)\, p(z)\, dz$: an integral over {{ latent_dim }} dimensions that nobody can
-# compute. The **encoder** makes it possible to say something about it all the same. For an image it
-# gives the mean and the logarithm of the variance of
+# The probability of an image is that of all codes which could have made it, $p(x) = \int p(x \mid
+# z)\, p(z)\, dz$: an integral over {{ latent_dim }} dimensions that nobody can compute. The
+# **encoder** makes it possible to say something about it all the same. For an image it gives the
+# mean and the logarithm of the variance of
 #
 # $$q(z \mid x) = \mathcal{N}\!\left(\mu(x), \operatorname{diag} \sigma^2(x)\right) ,$$
 #
@@ -101,8 +101,8 @@ class Decoder(nn.Sequential):
 # ## Task 1: the random step
 #
 # `reparameterization` gets a mean and a **standard deviation** (not its logarithm, not the
-# variance) and draws a code with $\varepsilon \sim \mathcal{N}(0, I)$, so that gradients reach both.
-# In `forward`, mind that the encoder speaks of $\log \sigma^2$.
+# variance) and draws a code with $\varepsilon \sim \mathcal{N}(0, I)$, so that gradients reach
+# both. In `forward`, mind that the encoder speaks of $\log \sigma^2$.
 
 
 # %% solution="model_class"
@@ -158,10 +158,10 @@ check("d7_elbo.forward")
 # \mid z)] - \operatorname{KL}(q(z \mid x) \,\|\, p(z))$.
 #
 # ### BEGIN SOLUTION
-# With $p(x, z) = p(x \mid z)\, p(z)$, the logarithm of the fraction is $\log p(x \mid z) + \log p(z)
-# - \log q(z \mid x)$. The expectation is linear:
-# $\mathbb{E}_q[\log p(x \mid z)] - \mathbb{E}_q\!\left[\log \frac{q(z \mid x)}{p(z)}\right]$, and
-# the second expectation is $\operatorname{KL}(q(z \mid x) \,\|\, p(z))$ by definition.
+# The logarithm of the fraction is, with $p(x, z) = p(x \mid z)\, p(z)$,
+# $\log p(x \mid z) + \log p(z) - \log q(z \mid x)$. The expectation is linear:
+# $\mathbb{E}_q[\log p(x \mid z)] - \mathbb{E}_q\!\left[\log \frac{q(z \mid x)}{p(z)}\right]$,
+# and the second expectation is $\operatorname{KL}(q(z \mid x) \,\|\, p(z))$ by definition.
 #
 # **Marking:** 1 for factorising the joint density and naming the KL divergence with the right sign.
 # ### END SOLUTION
@@ -170,8 +170,8 @@ check("d7_elbo.forward")
 # **Question 2 (2 points).** For $q = \mathcal{N}(\mu, \operatorname{diag} \sigma^2)$ and $p =
 # \mathcal{N}(0, I)$ in $K$ dimensions, derive
 #
-# $$\operatorname{KL}(q \,\|\, p) = \frac{1}{2} \sum_{k=1}^{K} \left( \mu_k^2 + \sigma_k^2 - 1 - \log
-# \sigma_k^2 \right) .$$
+# $$\operatorname{KL}(q \,\|\, p) = \frac{1}{2} \sum_{k=1}^{K} \left( \mu_k^2 + \sigma_k^2 - 1 -
+# \log \sigma_k^2 \right) .$$
 #
 # Check the sign: what is it for $\mu = 0$, $\sigma = 1$, and can it be negative?
 #
@@ -362,9 +362,9 @@ visualize_img_batch(samples.view(-1, 1, 28, 28), n=40, title="theta of draws fro
 # %% [markdown]
 # ## Task 5: closer to the truth
 #
-# How far below $\log p(x)$ is the bound? Draw $K$ codes $z_1, \dots, z_K$ from $q(z \mid x)$ instead
-# of one, and average the **weights** before taking the logarithm (Burda, Grosse & Salakhutdinov,
-# 2016):
+# How far below $\log p(x)$ is the bound? Draw $K$ codes $z_1, \dots, z_K$ from $q(z \mid x)$
+# instead of one, and average the **weights** before taking the logarithm (Burda, Grosse &
+# Salakhutdinov, 2016):
 #
 # $$\mathcal{L}_K(x) = \mathbb{E}\left[ \log \frac{1}{K} \sum_{k=1}^{K} w_k \right], \qquad w_k =
 # \frac{p(x \mid z_k)\, p(z_k)}{q(z_k \mid x)} .$$
@@ -390,7 +390,7 @@ def log_likelihood(model, x, n_samples):
     Returns:
         One estimate for each image, (N,).
     """
-    # TODO: draw n_samples codes for each image, then log w for each, then the logarithm of the mean.
+    # TODO: n_samples codes for each image, log w for each of them, the logarithm of the mean.
     ### BEGIN SOLUTION
     mean, log_var = model.encoder(x)
     noise = torch.randn(n_samples, *mean.shape, device=mean.device)
@@ -409,10 +409,10 @@ check("d7_elbo.estimate")
 
 # %% [markdown]
 # The same 500 test images with ever more codes. For comparison: a VAE with two hidden layers of 200
-# units and a code of 50 numbers is reported at a negative log-likelihood of {{ published_nll }} nats
-# (Burda et al., 2016, table 1, estimated with 5,000 codes). Their zeros and ones were drawn at random
-# from the grey pixels, anew in each epoch; ours are rounded once, which makes them easier to predict.
-# So the two are neighbours, not rivals.
+# units and a code of 50 numbers is reported at a negative log-likelihood of {{ published_nll }}
+# nats (Burda et al., 2016, table 1, estimated with 5,000 codes). Their zeros and ones were drawn at
+# random from the grey pixels, anew in each epoch; ours are rounded once, which makes them easier to
+# predict. So the two are neighbours, not rivals.
 
 # %% figure="rise"
 set_seed(3)
@@ -456,12 +456,12 @@ print(summary(model.encoder, (784,)))
 #
 # ### BEGIN SOLUTION
 # The logarithm is concave, so by Jensen's inequality $\mathbb{E} \log \hat{p} \le \log
-# \mathbb{E}\hat{p} = \log p(x)$, where $\hat{p}$ is the mean of $K$ weights. How much is lost depends
-# on how much $\hat{p}$ scatters: the mean of more weights scatters less, so less is lost, and the
-# estimate rises towards $\log p(x)$. The gap of $\mathcal{L}_1$ is exactly $\log p(x) -
+# \mathbb{E}\hat{p} = \log p(x)$, where $\hat{p}$ is the mean of $K$ weights. How much is lost
+# depends on how much $\hat{p}$ scatters: the mean of more weights scatters less, so less is lost,
+# and the estimate rises towards $\log p(x)$. The gap of $\mathcal{L}_1$ is exactly $\log p(x) -
 # \mathcal{L}_1 = \operatorname{KL}(q(z \mid x) \,\|\, p(z \mid x))$. Since $\mathcal{L}_{100} \le
-# \log p(x)$, the difference $\mathcal{L}_{100} - \mathcal{L}_1$, a few nats, is a lower bound of it:
-# so much, at least, is $q$ wrong.
+# \log p(x)$, the difference $\mathcal{L}_{100} - \mathcal{L}_1$, a few nats, is a lower bound of
+# it: so much, at least, is $q$ wrong.
 #
 # **Marking:** 1 for Jensen's inequality with the smaller scatter of larger means; 1 for the
 # difference as a lower bound of the divergence, with the figure.

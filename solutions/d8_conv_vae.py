@@ -3,11 +3,11 @@
 #
 # A code of two numbers can be drawn on paper. In this notebook you build a variational autoencoder
 # out of convolutions, squeeze every digit into a point of the plane, and then look at the whole
-# plane at once: where each digit lives, what stands between a 7 and a 1, and where two digits cannot
-# be told apart.
+# plane at once: where each digit lives, what stands between a 7 and a 1, and where two digits
+# cannot be told apart.
 #
-# You will write the encoder and the decoder, the random step, the loss, training and evaluation, and
-# the functions that walk through the plane.
+# You will write the encoder and the decoder, the random step, the loss, training and evaluation,
+# and the functions that walk through the plane.
 #
 # **Goal:** a test loss of at most **{{ small_max_loss }} nats per image** within
 # {{ small_epochs }} epochs (minutes on a CPU), or at most **{{ max_loss }}** within
@@ -126,8 +126,8 @@ check("d8_conv_vae.architecture")
 # %% [markdown]
 # ## Task 2: the model
 #
-# In training the code is drawn, $z = \mu + \sigma \odot \varepsilon$ with $\sigma = e^{\log \sigma^2
-# / 2}$. In evaluation nothing is drawn: the code is $\mu$, the middle of where it may lie.
+# In training the code is drawn, $z = \mu + \sigma \odot \varepsilon$ with $\sigma = e^{\log
+# \sigma^2 / 2}$. In evaluation nothing is drawn: the code is $\mu$, the middle of where it may lie.
 # `self.training` says which of the two it is.
 
 
@@ -175,8 +175,8 @@ check("d8_conv_vae.forward")
 # The cross-entropy and $\beta$ times the KL divergence, both **summed** over everything: pixels,
 # dimensions and images.
 #
-# $$L = -\sum \left[ x \log \hat{x} + (1 - x) \log (1 - \hat{x}) \right] - \frac{\beta}{2} \sum \left(
-# 1 + \log \sigma^2 - \mu^2 - \sigma^2 \right)$$
+# $$L = -\sum \left[ x \log \hat{x} + (1 - x) \log (1 - \hat{x}) \right] - \frac{\beta}{2} \sum
+# \left( 1 + \log \sigma^2 - \mu^2 - \sigma^2 \right)$$
 #
 # With $\beta = 1$ it is the negative ELBO. A larger one buys order in the plane with blur.
 
@@ -271,8 +271,8 @@ check("d8_conv_vae.training")
 check("d8_conv_vae.evaluation")
 
 # %% [markdown]
-# How many epochs? {{ small_epochs }} are enough on a CPU (half a minute each); with a GPU take up to
-# {{ max_epochs }}.
+# How many epochs? {{ small_epochs }} are enough on a CPU (half a minute each); with a GPU take up
+# to {{ max_epochs }}.
 
 # %% solution="choices"
 # TODO: set n_epochs.
@@ -477,9 +477,9 @@ print(summary(model, (1, 28, 28)))
 # taken as independent given the code, so the loss has no reason to prefer one sharp version to the
 # mean of all.
 #
-# **Marking:** 1 for one code standing for many originals; 2 for the mean being the best answer, with
-# the reason (loss, derivative or an example); 1 for two dimensions or the spread limiting what a
-# code can tell.
+# **Marking:** 1 for one code standing for many originals; 2 for the mean being the best answer,
+# with the reason (loss, derivative or an example); 1 for two dimensions or the spread limiting what
+# a code can tell.
 # ### END SOLUTION
 
 # %% [markdown] written="confused" points=4
@@ -505,9 +505,9 @@ print(summary(model, (1, 28, 28)))
 #
 # ### BEGIN SOLUTION
 # No. The training loss is measured with drawn codes, and the noise costs cross-entropy; the test
-# loss is measured with the means, without noise, so its first term is smaller (and it is no longer a
-# bound on $\log p(x)$). Besides, the training loss is a mean over the epoch, while the model still
-# got better. With drawn codes for both, the test loss is a little above the training loss.
+# loss is measured with the means, without noise, so its first term is smaller (and it is no longer
+# a bound on $\log p(x)$). Besides, the training loss is a mean over the epoch, while the model
+# still got better. With drawn codes for both, the test loss is a little above the training loss.
 #
 # **Marking:** 1 for the noise in one mode and not in the other; 1 for the conclusion that they
 # cannot be compared directly, or for the mean over the epoch.

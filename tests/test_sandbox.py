@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -546,3 +547,14 @@ with sandbox.start(code={f"'{marker}'" + FORK_BOMB!r}) as process:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [False, 1, ["1"], [], False, 0]
     assert is_gone(marker)
+
+
+def test_killed_twice_while_its_keeper_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork bomb can take longer to clear away than the judge waits for it."""
+    monkeypatch.setattr(sandbox, "_CLEARING_SECONDS", 0.1)
+    (ours, theirs), (life, keeper) = socket.socketpair(), socket.socketpair()
+    with theirs, keeper:
+        process = sandbox.Nursling(ours, life)
+        process.kill()
+        process.kill()
+        assert process.wait(0) == 128 + signal.SIGKILL
