@@ -79,7 +79,7 @@ def encoder_answer(encoder: Object, images: Tensor) -> tuple[Tensor, Tensor]:
     return mu, expect_tensor(answer[1], shape, what="The Encoder's logvar")
 
 
-@check("architecture", points=4)
+@check("architecture", points=3)
 def encoder_has_the_right_layers(submission: Submission) -> None:
     """conv1, conv2, fc_mu and fc_logvar take images to mu and logvar, (N, latent_dims) each."""
     encoder, state = new_part(submission, "Encoder")
@@ -97,7 +97,7 @@ def encoder_has_the_right_layers(submission: Submission) -> None:
         encoder_answer(encoder, random_images(n_images))
 
 
-@check("architecture", points=4)
+@check("architecture", points=3)
 def encoder_computes_as_in_the_table(submission: Submission) -> None:
     """A ReLU stands behind each convolution, and nothing behind fc_mu and fc_logvar."""
     encoder, state = new_part(submission, "Encoder")
@@ -134,7 +134,7 @@ def _encode(
     return mu, functional.linear(x, state["fc_logvar.weight"], state["fc_logvar.bias"])
 
 
-@check("architecture", points=4)
+@check("architecture", points=3)
 def decoder_has_the_right_layers(submission: Submission) -> None:
     """fc, conv2 and conv1 take codes (N, latent_dims) to images (N, 1, 28, 28)."""
     decoder, state = new_part(submission, "Decoder")
@@ -146,7 +146,7 @@ def decoder_has_the_right_layers(submission: Submission) -> None:
         decoder.tensor("", codes, shape=(n_images, 1, 28, 28), what="The Decoder's output")
 
 
-@check("architecture", points=4)
+@check("architecture", points=3)
 def decoder_computes_as_in_the_table(submission: Submission) -> None:
     """A ReLU stands behind conv2 and a sigmoid behind conv1, and nothing behind fc."""
     decoder, state = new_part(submission, "Decoder")
@@ -310,7 +310,7 @@ def loss_is_cross_entropy_plus_kl(submission: Submission) -> None:
         )
 
 
-@check("loss", points=4)
+@check("loss", points=3)
 def beta_weighs_the_kl(submission: Submission) -> None:
     """With another beta, the KL divergence counts that many times."""
     case = vae.random_case(4)
@@ -544,7 +544,7 @@ def interpolation_is_the_same_each_time(submission: Submission) -> None:
 _N, _REACH = 5, 2.0
 
 
-@check("grid", points=6)
+@check("grid", points=5)
 def grid_shows_the_plane(submission: Submission) -> None:
     """latent_grid gives n x n images, z1 growing to the right and z2 growing upwards."""
     model = still_model(submission, latent_dims=2)
