@@ -225,9 +225,9 @@ train_loader = Loader(MNIST(train=True, transform=binary), batch_size=128, shuff
 test_loader = Loader(MNIST(train=False, transform=binary), batch_size=128)
 
 set_seed(0)
-hidden_dim, latent_dim = 200, 20
+hidden_dim, latent_dim, learning_rate = 200, 20, 1e-3
 model = Model(Encoder(784, hidden_dim, latent_dim), Decoder(latent_dim, hidden_dim, 784)).to(device)
-optimizer = optim.Adam(model.parameters(), lr=1e-3)
+optimizer = optim.Adam(model.parameters(), lr=learning_rate)
 print(f"{count_parameters(model):,} parameters, on {device}")
 
 # %% [markdown]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from helpers.check import check
-from helpers.checks.d8_conv_vae import D8, findings, trial
+from helpers.checks.d8_conv_vae import D8, learned, trial
 from helpers.checks.trial import expect_training_mode
 from helpers.expect import expect
 from helpers.submission import Submission
@@ -18,7 +18,7 @@ def model_is_in_training_mode(submission: Submission) -> None:
 @check("result", points=3)
 def test_loss_is_close_to_training_loss(submission: Submission) -> str:
     """The model does on new images nearly what it does on those it was trained on."""
-    found = findings(submission)
+    found = learned(submission)
     expect(
         found.test - found.training <= D8["max_gap"],
         f"Test loss {found.test:.1f}, training {found.training:.1f}: at most {D8['max_gap']:g} "
