@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,11 +13,21 @@ from autograder.rubric import Solution, judge_solution, load_solutions, lost, tr
 from helpers.deliverables import DELIVERABLES
 
 SOLUTIONS = {name: load_solutions(name) for name in DELIVERABLES}
-EACH = pytest.mark.parametrize(
-    ("deliverable_id", "solution"),
-    [(name, each) for name, (wrong, right) in SOLUTIONS.items() for each in wrong + right],
-    ids=lambda value: value.name if isinstance(value, Solution) else value.partition("_")[0],
-)
+#: Their models are large: every other wrong solution is tried in the long run alone.
+LARGE = ("d9_image_variations", "d10_sd_vae", "d11_text_to_image")
+
+
+def each_solution() -> list[Any]:
+    """Every wrong and every right solution."""
+    parameters = []
+    for name, (wrong, right) in SOLUTIONS.items():
+        for number, solution in enumerate(wrong + right):
+            later = name in LARGE and solution in wrong and number % 2
+            marks = [pytest.mark.long] if later else []
+            short = name.partition("_")[0]
+            identity = f"{short}-{solution.name}"
+            parameters.append(pytest.param(name, solution, id=identity, marks=marks))
+    return parameters
 
 
 @pytest.mark.parametrize("deliverable_id", SOLUTIONS)
@@ -28,7 +39,7 @@ def test_there_are_enough(deliverable_id: str) -> None:
     assert not any(solution.loses for solution in right)
 
 
-@EACH
+@pytest.mark.parametrize(("deliverable_id", "solution"), each_solution())
 def test_solution(deliverable_id: str, solution: Solution) -> None:
     expect_what_it_names(solution, load_master(deliverable_id), try_solution)
 
