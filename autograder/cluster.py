@@ -13,10 +13,11 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from autograder import sandbox
-from autograder.grading import current_result, keep, submission_path
+from autograder.grading import current_result, keep, ran_out_of_time, submission_path
 from autograder.judge import judge, judge_version
 from autograder.results import Judgement, Outcome
 
@@ -82,27 +83,32 @@ def judge_on_cluster(
         client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, TypeError, ValueError) as error:
         raise ClusterError(f"There is no scheduler at {scheduler} ({error}).") from error
+    problems = []
+
+    def submit(student: str) -> Any:
+        archive = _archive(submission_path(course, deliverable_id, student))
+        arguments = (archive, deliverable_id, student, min_level)
+        return client.submit(judge_bytes, *arguments, pure=False, retries=_RETRIES)
+
+    def result_of(future: Any) -> Judgement | None:
+        try:
+            return _result(future.result())
+        except Exception as error:  # whatever a machine or the way to it is capable of
+            problems.append(str(error))
+            return None
+
     with client:
-        futures = [
-            client.submit(
-                judge_bytes,
-                _archive(submission_path(course, deliverable_id, student)),
-                deliverable_id,
-                student,
-                min_level,
-                pure=False,
-                retries=_RETRIES,
-            )
-            for student in waiting
-        ]
-        problems = []
-        for future in as_completed(futures, loop=client.loop):
-            try:
-                result = _result(future.result())
-            except Exception as error:  # whatever a machine or the way to it is capable of
-                problems.append(str(error))
-                continue
-            yield keep(course, result, kept)
+        slow = []
+        for future in as_completed([submit(student) for student in waiting], loop=client.loop):
+            result = result_of(future)
+            if result is not None and ran_out_of_time(result):
+                slow.append(result.student)
+            elif result is not None:
+                yield keep(course, result, kept)
+        for student in slow:  # once more, alone; see ``grading.judge_class``
+            result = result_of(submit(student))
+            if result is not None:
+                yield keep(course, result, kept)
     if problems:
         raise ClusterError(f"{len(problems)} were not judged: {problems[0]}")
 

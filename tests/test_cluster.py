@@ -144,3 +144,19 @@ def test_bad_addresses(
     with pytest.raises(ClusterError, match=sentence):
         list(judge_on_cluster(address, course, ID, STUDENTS, 0, grading.RESULTS))
     assert results(course) == {}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(240)
+def test_slow_ones_come_last(course: Path) -> None:
+    """What runs out of time beside others is judged once more, after them."""
+    endless = solved(load_master(ID), {"choices": "while True: pass"})
+    write(endless, course / "submitted" / "slow" / ID, ID)
+    address = f"tcp://127.0.0.1:{free_port()}"
+    scheduler = ["dask", "scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
+    worker = ["dask", "worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard"]
+    with running(*scheduler, "--no-dashboard", env={}), running(*worker, env={}):
+        judged = list(judge_on_cluster(address, course, ID, ["slow", *STUDENTS[:2]], 0, "results"))
+    assert [result.student for result in judged] == [*STUDENTS[:2], "slow"]
+    assert grading.ran_out_of_time(judged[-1])
+    assert set(results(course)) == {"slow", *STUDENTS[:2]}
