@@ -112,7 +112,7 @@ def draw(master: Master, work: Path) -> None:
     data = next(o.data["image/png"] for o in outputs if "image/png" in o.get("data", {}))
     image = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
     image.thumbnail((640, 640))
-    image.quantize(64).save(IMAGES / f"{name}.png", optimize=True)
+    image.quantize(256).save(IMAGES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
