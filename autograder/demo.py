@@ -137,10 +137,11 @@ def run_demo(folder: Path, console: Console) -> None:
         path = write(solved(other), folder / "work" / name, name)
         result = judge(path, name, "untrained")
         passed = sum(check.status == "passed" for check in result.checks)
+        rest = "; the others need a trained model" if passed < len(result.checks) else ""
         console.print(
             f"   {other.deliverable.title}: {result.status.value}, {result.score or 0:g} of "
-            f"{result.max_score:g} points, {passed} of {len(result.checks)} checks passed; the "
-            f"others need a trained model ({result.seconds:.0f} s)",
+            f"{result.max_score:g} points, {passed} of {len(result.checks)} checks passed{rest} "
+            f"({result.seconds:.0f} s)",
             highlight=False,
         )
     console.print("\nOpen the class page in a browser. `make lab` opens the notebooks.")
