@@ -15,12 +15,20 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from autograder.demo import hand_in
 from autograder.master import Master, load_master
+from helpers import training
 
 # How long the fuzzing tests run: the same few examples each time, or with
 # ``--hypothesis-profile=long`` many new ones.
 settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.register_profile("long", max_examples=5000, deadline=None)
 settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True)
+def nothing_trained() -> None:
+    """Each test begins as a new kernel does: the models that another trained answer no check."""
+    training.models.clear()
+    training.histories.clear()
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,6 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
-    models.clear()
 
 
 @pytest.fixture
