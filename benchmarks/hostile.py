@@ -22,8 +22,6 @@ from autograder.results import Judgement
 from autograder.specimen import solved, write
 
 ROOT = Path(__file__).parent.parent
-#: Odd, and right: what they add to a wrong forward is theirs.
-HONEST = ("a float64 tensor", "a float16 tensor")
 sys.path.insert(0, str(ROOT / "tests"))
 import test_hostile as corpus  # noqa: E402
 
@@ -76,18 +74,19 @@ def measure(level: int) -> Column:
     """Run every attack at one level."""
     column = Column(level)
     honest = earned(run({}, level))
+    wrong = earned(run(corpus.TestCheats.WRONG, level))
     bare = {
         "in a cell": honest,
         "in forward": earned(run(corpus.in_forward("return x"), level)),
-        "cheat": earned(run(corpus.TestCheats.WRONG, level)),
-        "answers": earned(run(corpus.TestCheats.WRONG, level)),
+        "cheat": wrong,
+        "answers": wrong,
     }
     for number, (family, name, changes) in enumerate(attacks(), 1):
         begin = time.monotonic()
         result = run(changes, level)
         seconds = time.monotonic() - begin
         more = earned(result) - bare[family]
-        column.gained += more > 0 and name not in HONEST
+        column.gained += more > 0 and name not in corpus.HONEST
         column.ours += result.status == "infrastructure"
         row = (result.status.value, f"{more:+g}", f"{seconds:.1f}")
         column.rows[family, name] = row
@@ -108,10 +107,7 @@ def attacks() -> Iterator[tuple[str, str, dict[str, str]]]:
     for name, code in corpus.CHEATS.items():
         yield "cheat", name, {**wrong, **corpus.before("choices", code)}
     for name, answer in corpus.FORGED_ANSWERS.items():
-        forge = "import random\nfrom helpers.engine import Engine\n"
-        forge += "from helpers.submission import Ref\n"
-        forge += f"Engine.execute = lambda self, request: {answer}"
-        yield "answers", name, {**wrong, **corpus.before("train_epoch", forge)}
+        yield "answers", name, {**wrong, **corpus.forged(answer)}
 
 
 def run(changes: dict[str, str], level: int) -> Judgement:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -64,6 +64,38 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
     return a.shape == b.shape and torch.allclose(
         a.double(), b.double(), rtol=tolerance, atol=tolerance
     )
+
+
+def likely_cause(
+    found: float, causes: Mapping[str, float], otherwise: str = "", *, tolerance: float = 1e-4
+) -> str:
+    """The mistake that explains a wrong number.
+
+    Args:
+        found: the wrong number.
+        causes: what each mistake would give, by its description.
+        otherwise: the answer where none of them gives ``found``.
+        tolerance: relative to the numbers. float32 sums in another order differ by 1e-6.
+    """
+    near = {
+        cause: abs(wrong - found)
+        for cause, wrong in causes.items()
+        if math.isclose(found, wrong, rel_tol=tolerance)
+    }
+    return min(near, key=lambda cause: near[cause]) if near else otherwise
+
+
+def expect_gradients(got: Mapping[str, Tensor | None], right: Sequence[Tensor]) -> None:
+    """Fail unless the loss has the right gradient for each of its arguments.
+
+    Args:
+        got: the gradients that the student's loss has, by the argument's name.
+        right: what they should be, in the same order.
+    """
+    for (name, gradient), expected in zip(got.items(), right, strict=True):
+        if gradient is None:
+            fail(f"The loss has no gradient for {name}.", "Is something detached?")
+        expect(close(gradient, expected, 1e-3), f"The gradient of the loss for {name} is wrong.")
 
 
 def _describe(value: Any) -> str:

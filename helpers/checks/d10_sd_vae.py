@@ -37,7 +37,7 @@ from helpers.checks.sd_blocks import (
 from helpers.checks.trial import expect_mean_loss
 from helpers.deliverables import get
 from helpers.dogs import dog_tensors
-from helpers.expect import close, expect, expect_number, expect_tensor, fail
+from helpers.expect import close, expect, expect_number, expect_tensor, fail, likely_cause
 from helpers.submission import Object, Submission
 
 D10 = get("d10_sd_vae")
@@ -512,9 +512,9 @@ def random_case(n_images: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x + 0.1 * torch.randn_like(x), x, mean, logvar
 
 
-def divergence(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL divergence to N(0, 1), number by number."""
-    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar)
+def mean_divergence(mean: Tensor, logvar: Tensor) -> float:
+    """KL divergence to N(0, 1), the mean over all numbers."""
+    return float(vae.divergence(mean, logvar).mean())
 
 
 @check("loss", points=3)
@@ -525,7 +525,7 @@ def loss_is_error_plus_weighted_kl(submission: Submission) -> None:
         answer = submission.call("vae_loss", x_hat, x, mean, logvar)
         found = expect_number(answer, what="What vae_loss returns")
         error = float(functional.mse_loss(x_hat, x))
-        kl = float(divergence(mean, logvar).mean())
+        kl = mean_divergence(mean, logvar)
         right = error + KL_WEIGHT * kl
         if math.isclose(found, right, rel_tol=1e-4):
             continue
@@ -539,11 +539,9 @@ def loss_is_error_plus_weighted_kl(submission: Submission) -> None:
             "The KL divergence is summed: take its mean over all numbers.": kl * mean.numel(),
             "The KL divergence is summed over the numbers of an image: take its mean.": kl
             * latents_per_image,
-            "The mean has no part in the KL divergence.": float(
-                divergence(0 * mean, logvar).mean()
-            ),
-            "logvar is taken for the logarithm of the standard deviation.": float(
-                divergence(mean, 2 * logvar).mean()
+            "The mean has no part in the KL divergence.": mean_divergence(0 * mean, logvar),
+            "logvar is taken for the logarithm of the standard deviation.": mean_divergence(
+                mean, 2 * logvar
             ),
         }
         errors = {
@@ -553,11 +551,10 @@ def loss_is_error_plus_weighted_kl(submission: Submission) -> None:
         }
         causes = {hint: error + KL_WEIGHT * wrong for hint, wrong in kls.items()}
         causes |= {hint: wrong + KL_WEIGHT * kl for hint, wrong in errors.items()}
-        cause = [hint for hint, wrong in causes.items() if math.isclose(found, wrong, rel_tol=1e-4)]
         fail(
             f"For {n_images} image{'s' * (n_images > 1)}, an error of {error:.4f} and a mean KL "
             f"divergence of {kl:.2f}, vae_loss gave {found:.5f}; it should be {right:.5f}.",
-            cause[0] if cause else "",
+            likely_cause(found, causes),
         )
 
 
@@ -719,19 +716,21 @@ def kl_takes_the_mean(submission: Submission) -> None:
     mean, logvar, latents = (torch.randn(3, 4, 2, 2) for _ in range(3))
     answer = submission.call("kl_divergence", mean, logvar, latents)
     found = expect_number(answer, what="What kl_divergence returns")
-    right = float(divergence(mean, logvar).mean())
+    right = mean_divergence(mean, logvar)
     if math.isclose(found, right, rel_tol=1e-4):
         return
     causes = {
-        "The scaled draw stands where the mean belongs.": divergence(latents, logvar).mean(),
-        "Undoing the scale leaves a draw: the mean belongs there.": divergence(
+        "The scaled draw stands where the mean belongs.": mean_divergence(latents, logvar),
+        "Undoing the scale leaves a draw: the mean belongs there.": mean_divergence(
             latents / SCALE, logvar
-        ).mean(),
-        "Average over all numbers.": divergence(mean, logvar).sum(),
-        "Average over the latents of an image, too.": divergence(mean, logvar).sum() / 3,
+        ),
+        "Average over all numbers.": right * mean.numel(),
+        "Average over the latents of an image, too.": right * mean[0].numel(),
     }
-    cause = [h for h, wrong in causes.items() if math.isclose(found, float(wrong), rel_tol=1e-4)]
-    fail(f"The mean KL divergence is {right:.3f}, but came out {found:.3f}.", *cause[:1])
+    fail(
+        f"The mean KL divergence is {right:.3f}, but came out {found:.3f}.",
+        likely_cause(found, causes),
+    )
 
 
 @check("repairs", points=2)
@@ -821,7 +820,7 @@ def findings(submission: Submission) -> Findings:
         x_hat = model.apply("decoder", hidden, what="The decoder's output", batch_size=16)
         expect(x_hat.shape == x.shape, f"Decoded images should be {tuple(x.shape)}.")
         errors.append(float(functional.mse_loss(x_hat, x)))
-        kls.append(float(divergence(mean, logvar).mean()))
+        kls.append(mean_divergence(mean, logvar))
     losses = [error + KL_WEIGHT * kl for error, kl in zip(errors, kls, strict=True)]
     expect(all(math.isfinite(loss) for loss in losses), "The trained model's loss is infinite.")
     return Findings(training=losses[0], test=losses[1], error=errors[0], kl=kls[0])

@@ -28,7 +28,7 @@ from helpers.checks.common import (
 )
 from helpers.checks.trial import Trial, expect_mean_loss, expect_right_steps
 from helpers.deliverables import get
-from helpers.expect import close, expect, expect_tensor, fail
+from helpers.expect import close, expect, expect_tensor, fail, likely_cause
 from helpers.submission import Object, Submission
 
 D1 = get("d1_autoencoder")
@@ -198,10 +198,9 @@ def criterion_is_the_mean_squared_error(submission: Submission) -> None:
             "It is the root of it: leave out the square root.": math.sqrt(squared),
             "It is the binary cross-entropy.": float(functional.binary_cross_entropy(x_hat, x)),
         }
-        cause = [hint for hint, wrong in causes.items() if math.isclose(value, wrong, rel_tol=1e-4)]
         fail(
             f"For {n_images} images criterion gave {value:.4f}, and should give {squared:.4f}.",
-            cause[0] if cause else "nn.MSELoss() is what is asked for.",
+            likely_cause(value, causes, "nn.MSELoss() is what is asked for."),
         )
 
 

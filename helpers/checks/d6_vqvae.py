@@ -14,7 +14,7 @@ from helpers.checks.common import RUN_AGAIN, expect_reported, once, within_budge
 from helpers.checks.trial import Trial, expect_mean_loss, expect_right_steps
 from helpers.cifar10 import cifar10_tensors
 from helpers.deliverables import VQVAE_SIZES, VQVAESize, get
-from helpers.expect import close, expect, expect_number, expect_tensor, fail
+from helpers.expect import close, expect, expect_number, expect_tensor, fail, likely_cause
 from helpers.submission import Object, Submission
 
 D6 = get("d6_vqvae")
@@ -198,11 +198,10 @@ def loss_is_codebook_plus_commitment(submission: Submission) -> None:
             "beta is fixed at 0.25: use self.commitment_cost.": 1.25 * term,
             "Both terms are multiplied by beta.": 2 * beta * term,
         }
-        cause, wrong = min(causes.items(), key=lambda item: abs(item[1] - found))
         fail(
             f"For beta = {beta:g} and a mean square of {term:.4f} the loss is {found:.4f}; it "
             f"should be {right:.4f}.",
-            cause if math.isclose(found, wrong, rel_tol=1e-4) else "",
+            likely_cause(found, causes),
         )
 
 
@@ -269,11 +268,12 @@ def perplexity_counts_the_codes_in_use(submission: Submission) -> None:
             "The entropy has a minus sign.": math.exp(-entropy),
             "This is the number of codes in use; their shares count, too.": len(chosen.unique()),
         }
-        cause = [hint for hint, wrong in causes.items() if math.isclose(found, wrong, rel_tol=1e-3)]
         fail(
             f"For the codes {chosen.tolist()} the perplexity is {found:.3f}; it should be "
             f"{right:.3f}.",
-            cause[-1] if cause else "exp(-sum p log p), with p the share of each code.",
+            likely_cause(
+                found, causes, "exp(-sum p log p), with p the share of each code.", tolerance=1e-3
+            ),
         )
 
 

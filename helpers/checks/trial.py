@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from helpers.checks import tiny
 from helpers.checks.common import random_images
-from helpers.expect import close, expect, expect_number, fail
+from helpers.expect import close, expect, expect_number, fail, likely_cause
 from helpers.submission import Object, Submission
 
 #: Loss of a model for the images that it was shown, the images themselves, and their labels.
@@ -182,13 +182,14 @@ def expect_mean_loss(trial: Trial, *, records: bool = False) -> None:
         causes["The output is compared with what the model was shown, and not with the images."] = (
             float(same)
         )
-    cause = [hint for hint, wrong in causes.items() if math.isclose(value, wrong, rel_tol=1e-4)]
     fail(
         f"{trial._function} returned {value:.5f}; the mean loss over the {N_IMAGES} images is "
         f"{right:.5f}.",
-        cause[0]
-        if cause
-        else "Add up the given loss times the number of images, and divide by the images' count.",
+        likely_cause(
+            value,
+            causes,
+            "Add up the given loss times the number of images, and divide by the images' count.",
+        ),
     )
 
 
