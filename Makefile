@@ -43,15 +43,16 @@ demo: setup
 
 test: setup lint
 	@echo "==> Running the tests"
-	@$(BIN)/python -m pytest -n 2 -m "not long"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"
 
 verify: setup lint
 	@echo "==> Training every reference at full thresholds, and judging it"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/references.py
 	@echo "==> Every wrong and every right solution, through the judge"
 	@$(BIN)/python -m autograder.rubric --judge --quiet
-	@echo "==> All tests"
-	@$(BIN)/python -m pytest -n 2 --hypothesis-profile=long
+	@echo "==> All other tests"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile=long \
+		--deselect tests/test_mutants.py::test_solution
 
 lint: setup
 	@echo "==> Checking style and types"
