@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from autograder import grading, sandbox
+from autograder.intake import IntakeError, deliverable_of
 from autograder.judge import judge
 from autograder.master import MasterError
 from autograder.report import lost, write_reports
@@ -70,7 +71,7 @@ def check(
     """Grade one submission, and show every check."""
     if not path.exists():
         _stop(f"There is no file or folder {path}.")
-    found = _deliverable(deliverable or _named(path))
+    found = _deliverable(deliverable) if deliverable else _handed_in(path)
     name = student or path.stem.removeprefix(found.id).removeprefix("-") or "student"
     _announce_level(min_level)
     result = judge(path, found.id, name)
@@ -318,15 +319,11 @@ def _course(course: Path | None) -> Path:
     return folder
 
 
-def _named(path: Path) -> str:
-    """The deliverable that a hand-in's name tells: of the file, or of the folder above."""
-    for name in (path.stem, path.resolve().parent.name):
-        for known in deliverables.DELIVERABLES:
-            if name.startswith(known):
-                return known
-    if len(inside := sorted(path.glob("*.ipynb"))) == 1:
-        return inside[0].stem
-    return _stop(f"The name of {path.name} does not tell its deliverable: say --deliverable d1.")
+def _handed_in(path: Path) -> Deliverable:
+    try:
+        return deliverable_of(path)
+    except IntakeError as error:
+        _stop(str(error))
 
 
 def _deliverable(name: str) -> Deliverable:

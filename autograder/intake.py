@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from torch import Tensor
 
 from autograder.protocol import read_tensors
-from helpers.deliverables import MAX_HANDIN_BYTES, Deliverable
+from helpers.deliverables import DELIVERABLES, MAX_HANDIN_BYTES, Deliverable, get
 
 MAX_NOTEBOOK_BYTES = 50 * 2**20
 #: A thousand epochs' history is far below this.
@@ -52,6 +52,24 @@ class HandIn:
     checkpoints: dict[str, bytes] = field(default_factory=dict)
     histories: dict[str, bytes] = field(default_factory=dict)
     sha256: str = ""
+
+
+def deliverable_of(path: Path) -> Deliverable:
+    """The deliverable that a hand-in's name tells: the file's, its folder's, or its notebook's.
+
+    Raises:
+        IntakeError: if there is nothing, or the name tells none.
+    """
+    if not path.exists():
+        raise IntakeError(f"There is no file or folder {path}.")
+    inside = [notebook.stem for notebook in path.glob("*.ipynb")]
+    for name in (path.stem, path.resolve().parent.name, *inside[:1]):
+        for known in DELIVERABLES:
+            if name.startswith(known):
+                return get(known)
+    raise IntakeError(
+        f"The name of {path.name} does not tell its deliverable: say --deliverable d1."
+    )
 
 
 def read_handin(path: Path, deliverable: Deliverable) -> HandIn:
