@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -345,6 +346,8 @@ def main() -> None:
 
     from autograder.gradebook import GradebookError
 
+    # nbgrader logs a traceback of every database error that it raises; the sentence says it.
+    logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
     try:
         app()
     except GradebookError as error:

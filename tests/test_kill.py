@@ -26,8 +26,8 @@ from autograder.release import released_notebook
 from autograder.specimen import solved
 
 ID = "d1_autoencoder"
-#: How often grading is killed here; ``make verify`` kills it fifty times.
-FEW, MANY = 1, 50
+#: ``make verify`` kills grading fifty times, ten in each of these; otherwise it is killed once.
+LONG = [pytest.param(10, number, marks=pytest.mark.long) for number in range(1, 6)]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def undisturbed(collected: Path) -> tuple[dict[str, Any], float]:
     """What is there in the end, and how long it takes."""
     course = Path(shutil.copytree(collected, collected.parent / "undisturbed"))
     begin = time.monotonic()
-    finish(course)
+    finish(course, jobs=2)
     seconds = time.monotonic() - begin
     end = state(course)
     assert len(end["results"]) == 6
@@ -68,29 +68,31 @@ def undisturbed(collected: Path) -> tuple[dict[str, Any], float]:
 
 
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize(
-    "n_kills", [FEW, pytest.param(MANY, marks=pytest.mark.long)], ids=["once", "many times"]
-)
+@pytest.mark.parametrize(("n_kills", "seed"), [(1, 0), *LONG])
 def test_killed_and_started_again(
-    n_kills: int, collected: Path, undisturbed: tuple[dict[str, Any], float], tmp_path: Path
+    n_kills: int,
+    seed: int,
+    collected: Path,
+    undisturbed: tuple[dict[str, Any], float],
+    tmp_path: Path,
 ) -> None:
     expected, seconds = undisturbed
-    chance = random.Random(n_kills)
+    chance = random.Random(seed)
     for number in range(n_kills):
         course = Path(shutil.copytree(collected, tmp_path / str(number)))
         after = chance.uniform(0.1, 1.0) * seconds
-        grading = start(course)
+        grading = start(course, jobs=2)
         time.sleep(after)
         grading.send_signal(signal.SIGKILL)  # it alone: what it has started must follow by itself
         grading.wait()
-        finish(course)
+        finish(course, jobs=1)  # what two have begun, one can go on with; and it starts sooner
         assert state(course) == expected, f"killed after {after:.2f} s"
         shutil.rmtree(course)
     assert leftovers() == []
 
 
-def start(course: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "autograder.cli", "grade", "d1", "--jobs", "2"]
+def start(course: Path, jobs: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "autograder.cli", "grade", "d1", "--jobs", str(jobs)]
     return subprocess.Popen(
         [*command, "--course", str(course), "--min-level", "0"],
         stdout=subprocess.DEVNULL,
@@ -100,8 +102,8 @@ def start(course: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def finish(course: Path) -> None:
-    assert start(course).wait(300) == 0
+def finish(course: Path, jobs: int) -> None:
+    assert start(course, jobs).wait(300) == 0
 
 
 def state(course: Path) -> dict[str, Any]:

@@ -85,16 +85,13 @@ BOTH = ["ada", "bob", f"ada,{ID},0.0", f"bob,{ID},27.0"]
 
 
 @pytest.mark.parametrize(
-    "free_kib",
-    [4, *(pytest.param(k, marks=pytest.mark.long) for k in (0, 16, 32, 64, 128, 256, 512))],
+    "free_kib", [4, *(pytest.param(k, marks=pytest.mark.long) for k in (0, 16, 32, 64))]
 )
 def test_disk_full(small_disk: Path, free_kib: int) -> None:
     before = marks(small_disk)
     filler = small_disk.parent / "filler"
     fill(filler, free_kib)
-    done = grade(small_disk)
-    assert done.returncode == cli.OUR_FAULT, done.stderr
-    assert "Traceback" not in done.stderr
+    expect_one_sentence(grade(small_disk))
     assert set(before) <= set(marks(small_disk))
     assert not list(small_disk.glob("results/**/.*"))
     filler.unlink()
