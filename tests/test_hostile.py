@@ -26,7 +26,7 @@ from helpers.check import Status
 
 ID = "d1_autoencoder"
 MASTER = load_master(ID)
-PATIENCE = Patience(cell=3.0, request=5.0, submission=60.0)
+PATIENCE = Patience(cell=3.0, request=8.0, submission=60.0)
 #: What can be checked without a trained model.
 UNTRAINED = frozenset({"architecture", "settings", "loss", "training"})
 FULL = {name: MASTER.cell(name).points for name in UNTRAINED}
