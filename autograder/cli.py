@@ -70,9 +70,10 @@ def check(
     min_level: Level = 0,
 ) -> None:
     """Grade one submission, and show every check."""
-    if not path.exists():
-        _stop(f"There is no file or folder {path}.")
-    found = _deliverable(deliverable) if deliverable else _handed_in(path)
+    try:
+        found = deliverable_of(path, deliverable)
+    except IntakeError as error:
+        _stop(str(error))
     name = student or path.stem.removeprefix(found.id).removeprefix("-") or "student"
     _announce_level(min_level)
     result = judge(path, found.id, name)
@@ -318,13 +319,6 @@ def _course(course: Path | None) -> Path:
     folder = course.resolve() if course is not None else default_course()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _handed_in(path: Path) -> Deliverable:
-    try:
-        return deliverable_of(path)
-    except IntakeError as error:
-        _stop(str(error))
 
 
 def _deliverable(name: str) -> Deliverable:

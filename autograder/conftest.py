@@ -13,15 +13,14 @@ from typing import Any
 import pytest
 
 from autograder import sandbox
+from autograder.cli import OUR_FAULT
 from autograder.intake import IntakeError, deliverable_of
 from autograder.judge import judge
 from autograder.results import CheckResult, Outcome
 from helpers.check import Check, Status, load_checks
-from helpers.deliverables import Deliverable, get
+from helpers.deliverables import Deliverable
 
 CHECKS = Path(__file__).parent / "checks"
-#: The exit code of the command line, too, when there is no mark for a fault of ours.
-OUR_FAULT = 3
 
 deliverable_key = pytest.StashKey[Deliverable]()
 results_key = pytest.StashKey[dict[str, CheckResult]]()
@@ -40,13 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Find the deliverable, or stop with one sentence."""
-    path, name = config.option.submission, config.option.deliverable
+    path = config.option.submission
     if path is None:
         return
     try:
-        config.stash[deliverable_key] = deliverable_of(path) if name is None else get(name)
-    except (IntakeError, KeyError) as error:
-        raise pytest.UsageError(str(error.args[0])) from None
+        config.stash[deliverable_key] = deliverable_of(path, config.option.deliverable)
+    except IntakeError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -54,22 +54,30 @@ class HandIn:
     sha256: str = ""
 
 
-def deliverable_of(path: Path) -> Deliverable:
-    """The deliverable that a hand-in's name tells: the file's, its folder's, or its notebook's.
+def deliverable_of(path: Path, name: str | None = None) -> Deliverable:
+    """The deliverable of a hand-in: ``name``, or the one that its own name tells.
+
+    That is the name of the file, of the folder above, or of the only notebook in it.
 
     Raises:
-        IntakeError: if there is nothing, or the name tells none.
+        IntakeError: if there is nothing, or no such deliverable.
     """
     if not path.exists():
         raise IntakeError(f"There is no file or folder {path}.")
-    inside = [notebook.stem for notebook in path.glob("*.ipynb")]
-    for name in (path.stem, path.resolve().parent.name, *inside[:1]):
-        for known in DELIVERABLES:
-            if name.startswith(known):
-                return get(known)
-    raise IntakeError(
-        f"The name of {path.name} does not tell its deliverable: say --deliverable d1."
-    )
+    if name is None:
+        notebooks = [notebook.stem for notebook in path.glob("*.ipynb")]
+        told = (path.stem, path.resolve().parent.name)
+        found = [known for part in told for known in DELIVERABLES if part.startswith(known)]
+        found += notebooks if len(notebooks) == 1 else []
+        if not found:
+            raise IntakeError(
+                f"The name of {path.name} does not tell its deliverable: say --deliverable d1."
+            )
+        name = found[0]
+    try:
+        return get(name)
+    except KeyError as error:
+        raise IntakeError(str(error.args[0])) from None
 
 
 def read_handin(path: Path, deliverable: Deliverable) -> HandIn:

@@ -24,17 +24,7 @@ from helpers.deliverables import ALLOWED_IMPORTS, DELIVERABLES
 
 #: Modules that show, carry or make things, and decide no mark: others are taken to decide.
 _NOT_DECIDING = {
-    *(
-        "cli",
-        "cluster",
-        "conftest",
-        "demo",
-        "gradebook",
-        "preprocessors",
-        "release",
-        "report",
-        "rubric",
-    ),
+    *("cli", "cluster", "conftest", "demo", "gradebook", "preprocessors", "release", "report"),
     *("rubric", "diagrams", "explorer", "plotting", "specimen"),
 }
 
