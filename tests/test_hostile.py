@@ -53,6 +53,13 @@ def level(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
+@pytest.fixture(autouse=True)
+def not_again(level: int, request: pytest.FixtureRequest) -> None:
+    """Level 1 has no nursery: each of its processes takes seconds to start."""
+    if level < TOP and request.node.callspec.id.partition("-")[2] in LONG:
+        pytest.skip("tried at the best level")
+
+
 @pytest.fixture(scope="module")
 def judge_changed(level: int, tmp_path_factory: pytest.TempPathFactory) -> Judge:
     """Judges the solved notebook with other text in some of its solution cells."""
@@ -134,7 +141,7 @@ _LONG = """
     a list within itself, a huge dict, a generator, itself, different at each call, torch.equal,
     builtins, helpers.expect, protocol.send, zero, text, dict, dict of ints, handle
 """
-#: Judged in the long run alone: near others that are judged always, or slow.
+#: Judged in the long run alone, and at the best level alone: near others, or slow.
 LONG = {name.strip() for name in _LONG.split(",")}
 
 
