@@ -261,6 +261,7 @@ class Studio:
         parts = tiny_parts() if self._kind == "tiny" else load_parts("small")
         lent = {**vars(parts), "device": torch.device("cpu")}
         own = {name: names[name] for name in lent if name in names}
+        torch.rand(())  # else a function that seeds all would find the state that it left last time
         before = torch.random.get_rng_state()
         names.update(lent)
         try:
