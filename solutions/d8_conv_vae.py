@@ -271,7 +271,7 @@ check("d8_conv_vae.training")
 check("d8_conv_vae.evaluation")
 
 # %% [markdown]
-# How many epochs? {{ small_epochs }} are enough on a CPU (half a minute each); with a GPU take up
+# How many epochs? {{ small_epochs }} are enough on a CPU (about a minute each); with a GPU take up
 # to {{ max_epochs }}.
 
 # %% solution="choices"
