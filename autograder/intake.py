@@ -66,9 +66,8 @@ def deliverable_of(path: Path, name: str | None = None) -> Deliverable:
         raise IntakeError(f"There is no file or folder {path}.")
     if name is None:
         notebooks = [notebook.stem for notebook in path.glob("*.ipynb")]
-        told = (path.stem, path.resolve().parent.name)
+        told = [path.stem, path.resolve().parent.name, *(notebooks if len(notebooks) == 1 else ())]
         found = [known for part in told for known in DELIVERABLES if part.startswith(known)]
-        found += notebooks if len(notebooks) == 1 else []
         if not found:
             raise IntakeError(
                 f"The name of {path.name} does not tell its deliverable: say --deliverable d1."

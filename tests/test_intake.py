@@ -25,7 +25,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from autograder import intake
-from autograder.intake import HandIn, IntakeError, read_checkpoint, read_handin, read_losses
+from autograder.intake import (
+    HandIn,
+    IntakeError,
+    deliverable_of,
+    read_checkpoint,
+    read_handin,
+    read_losses,
+)
 from helpers import deliverables
 
 ID = "d1_autoencoder"
@@ -91,6 +98,26 @@ def unpacked(folder: Path, files: Files) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data if isinstance(data, bytes) else data.encode())
     return folder
+
+
+@pytest.mark.parametrize(
+    ("notebooks", "told"),
+    [
+        (["d1_autoencoder (1)"], True),  # as a browser names the second download
+        (["d1_autoencoder", "d2_denoising"], False),
+        (["homework"], False),
+    ],
+)
+def test_folder_that_only_its_notebook_names(
+    notebooks: list[str], told: bool, tmp_path: Path
+) -> None:
+    for name in notebooks:
+        (tmp_path / f"{name}.ipynb").touch()
+    if told:
+        assert deliverable_of(tmp_path) == DELIVERABLE
+    else:
+        with pytest.raises(IntakeError, match="does not tell its deliverable"):
+            deliverable_of(tmp_path)
 
 
 class TestSound:
