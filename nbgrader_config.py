@@ -35,31 +35,31 @@ c.CourseDirectory.max_dir_size = 110_000
 c.Exchange.root = str(COURSE / "exchange")
 (COURSE / "exchange").mkdir(parents=True, exist_ok=True)
 
-# What stands where a solution was cut out; `autograder/matching.py` knows these words.
+# What stands where a solution was cut out; `autograder/judging/matching.py` knows these words.
 c.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\nraise NotImplementedError()"}
 c.ClearSolutions.text_stub = "YOUR ANSWER HERE"
 
 c.Autograde.sanitize_preprocessors = [
-    "autograder.preprocessors.Repair",
+    "autograder.classroom.preprocessors.Repair",
     "nbgrader.preprocessors.OverwriteKernelspec",
     "nbgrader.preprocessors.OverwriteCells",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
 c.Autograde.autograde_preprocessors = [
-    "autograder.preprocessors.Judge",
-    "autograder.preprocessors.Save",
+    "autograder.classroom.preprocessors.Judge",
+    "autograder.classroom.preprocessors.Save",
     "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
 c.OverwriteCells.add_missing_cells = True
 
 c.GenerateFeedback.preprocessors = [
-    "autograder.preprocessors.Withhold",
+    "autograder.classroom.preprocessors.Withhold",
     "nbgrader.preprocessors.GetGrades",
     "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
 ]
 # Answers are Markdown, which may hold HTML: a script in one would run with the grader's rights, in
 # the formgrader and wherever feedback is opened.
-c.HTMLExporter.filters = {"markdown2html": "autograder.preprocessors.safe_markdown"}
+c.HTMLExporter.filters = {"markdown2html": "autograder.classroom.preprocessors.safe_markdown"}
 
-c.ExportApp.plugin_class = "autograder.gradebook.StatusExporter"
+c.ExportApp.plugin_class = "autograder.classroom.export.StatusExporter"

@@ -1,7 +1,7 @@
-"""``pytest autograder --submission PATH``: one submission's checks as pytest's tests.
+"""``pytest autograder --submission PATH``: the checks on one submission, as pytest tests.
 
-For whoever writes checks, or wants pytest's ``-k``, ``-x`` and ``--junitxml``. The judge decides
-here as everywhere: student code runs in the sandbox, and never in pytest's own process.
+Useful when you write checks, or want pytest's ``-k``, ``-x`` and ``--junitxml``. The judge decides
+here too: student code runs in the sandbox, never in pytest's own process.
 """
 
 from __future__ import annotations
@@ -12,28 +12,27 @@ from typing import Any
 
 import pytest
 
-from autograder import sandbox
-from autograder.cli import OUR_FAULT
-from autograder.intake import IntakeError, deliverable_of
-from autograder.judge import judge
-from autograder.results import CheckResult, Outcome
-from helpers.check import Check, Status, load_checks
+from autograder import OUR_FAULT, sandbox
+from autograder.judging import CheckResult, IntakeError, Outcome, all_checks, deliverable_of, judge
+from helpers.checking import Check, Status
 from helpers.deliverables import Deliverable
 
-CHECKS = Path(__file__).parent / "checks"
+CHECKS = Path(__file__).parent / "judging" / "checks"
 
 deliverable_key = pytest.StashKey[Deliverable]()
 results_key = pytest.StashKey[dict[str, CheckResult]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what tells the submission."""
+    """Add the options that name the submission."""
     group = parser.getgroup("autograder")
     group.addoption(
         "--submission", type=Path, metavar="PATH", help="A zip, a folder or a notebook to judge."
     )
     group.addoption(
-        "--deliverable", metavar="d1", help="The deliverable; by default the file's name tells."
+        "--deliverable",
+        metavar="d1",
+        help="The deliverable; by default taken from the file's name.",
     )
 
 
@@ -49,9 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Say what is judged, and how well it is shut in."""
+    """Name the submission and the isolation level."""
     if deliverable_key not in config.stash:
-        return ["submission: none; say --submission PATH"]
+        return ["submission: none (use --submission PATH)"]
     return [
         f"submission: {config.option.submission} ({config.stash[deliverable_key].id})",
         f"isolation: {sandbox.describe(sandbox.isolation_level())}",
@@ -59,7 +58,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Collect the deliverable's checks at its file of hidden ones."""
+    """Collect all checks of the deliverable when pytest comes to the file of its hidden ones."""
     deliverable = parent.config.stash.get(deliverable_key, None)
     if deliverable is None or file_path != CHECKS / f"{deliverable.id}.py":
         return None
@@ -67,11 +66,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 class Checks(pytest.File):
-    """All checks of the deliverable that was handed in, the students' and the hidden ones."""
+    """All checks of the submission's deliverable, public and hidden."""
 
     def collect(self) -> Iterator[Test]:
         """One test for each check."""
-        for check in load_checks(self.config.stash[deliverable_key].id, hidden=True):
+        for check in all_checks(self.config.stash[deliverable_key].id):
             name = check.id.partition(".")[2]
             yield Test.from_parent(self, name=name, check=check)
 
@@ -84,7 +83,7 @@ class Test(pytest.Item):
         self.check = check
 
     def runtest(self) -> None:
-        """Fail unless the judge found the check passed."""
+        """Fail unless the judge found that the check passes."""
         result = self.config.stash[results_key][self.check.id]
         self.user_properties += [("points", result.points), ("earned", result.earned)]
         if result.status is not Status.PASSED:
@@ -92,7 +91,7 @@ class Test(pytest.Item):
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Judge once, and only the check cells that were chosen."""
+    """Judge the submission once, with the selected check cells only."""
     cells = frozenset(item.check.cell for item in session.items if isinstance(item, Test))
     if not cells or session.config.option.collectonly:
         return
@@ -103,5 +102,5 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(judgement.message)
     if judgement.status is Outcome.INFRASTRUCTURE:
         message = next(c.message for c in judgement.checks if c.status is Status.INFRASTRUCTURE)
-        pytest.exit(f"There is no mark, and the fault is ours: {message}", returncode=OUR_FAULT)
+        pytest.exit(f"The grader failed, so there is no mark: {message}", returncode=OUR_FAULT)
     session.config.stash[results_key] = {result.id: result for result in judgement.checks}

@@ -1,24 +1,21 @@
-"""``make demo``: the whole loop once, with a class of six; then one hand-in of each deliverable."""
+"""``make demo``: grades a class of six from start to end, then one hand-in per deliverable."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
-from autograder.cli import grade_class
-from autograder.judge import judge
-from autograder.master import Master, load_master
+from autograder.classroom import grade_class
+from autograder.judging import judge, load_master
 from autograder.release import released_notebook
-from autograder.specimen import execute, reported_loss, solved, write
+from autograder.rubric import hand_in, reported_loss, save_notebook, solved
+from autograder.terminal import follow, show_class
 from helpers.deliverables import DELIVERABLES
 
-_TRAINED = ("given", "solution", "train", "handin")
-
-#: Right, and not like the reference: layers that narrow, views in place of Unflatten, AdamW.
+#: Correct, but unlike the reference: narrowing layers, a view instead of Unflatten, AdamW.
 _OTHER_SHAPE = {
     "model_class": """
 class Reshape(nn.Module):
@@ -54,7 +51,7 @@ optimizer = optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0)
 """,
 }
 
-#: Three slips that are common: no Sigmoid, gradients never cleared, a plain mean of batch means.
+#: Three common mistakes: no Sigmoid, gradients never cleared, a plain mean over the batches.
 _BUGGY = {
     "model_class": """
 class Autoencoder(nn.Module):
@@ -90,7 +87,7 @@ def train_epoch(model, loader, criterion, optimizer, device):
 """,
 }
 
-#: Ends its process while the model is made, in the hope that no answer counts as a good one.
+#: Ends its process before the model is built, hoping that a missing answer counts as a right one.
 _HOSTILE = {
     "choices": """
 import os
@@ -101,7 +98,7 @@ os._exit(0)
 
 
 def run_demo(folder: Path, console: Console) -> None:
-    """Make a class's hand-ins in ``folder``, training included, and grade them."""
+    """Create the hand-ins of a class in ``folder``, with training, and grade them."""
     master = load_master("d1_autoencoder")
     shutil.rmtree(folder, ignore_errors=True)
     handins = folder / "handins"
@@ -111,30 +108,31 @@ def run_demo(folder: Path, console: Console) -> None:
     console.print(f"\n[bold]1. Students at work[/]: {facts.title}, on MNIST", highlight=False)
     for student, changes, what in (
         ("reference", {}, "the model solution"),
-        ("other_shape", _OTHER_SHAPE, "right, with layers of other shapes"),
-        ("buggy", _BUGGY, "three common slips"),
+        ("other_shape", _OTHER_SHAPE, "correct, with layers of other shapes"),
+        ("buggy", _BUGGY, "three common mistakes"),
     ):
         console.print(f"   {student}: {what}; training...")
         begin = time.monotonic()
         work = hand_in(master, student, changes, folder / "work" / student, handins)
         loss, seconds = reported_loss(work, facts.checkpoints[0]), time.monotonic() - begin
         console.print(f"   {'':{len(student)}}  loss {loss:.4f} after {seconds:.0f} s in all")
-    write(released_notebook(master), handins, f"{facts.id}-untouched")
-    # With a checkpoint that is not its own, too.
+    save_notebook(released_notebook(master), handins, f"{facts.id}-untouched")
+    # Handed in with the reference's checkpoint.
     hostile = handins / f"{facts.id}-hostile"
-    whole = write(solved(master, _HOSTILE), hostile, facts.id).read_bytes()
+    whole = save_notebook(solved(master, _HOSTILE), hostile, facts.id).read_bytes()
     shutil.copytree(folder / "work" / "reference" / "checkpoints", hostile / "checkpoints")
     (handins / f"{facts.id}-corrupt.ipynb").write_bytes(whole[: len(whole) // 2])
     console.print("   untouched, hostile, corrupt: handed in without training")
 
-    console.print("\n[bold]2. Grading[/]: every notebook in the sandbox", highlight=False)
-    grade_class(facts, folder / "course", handins)
+    console.print("\n[bold]2. Grading[/]: every notebook runs in the sandbox", highlight=False)
+    steps = grade_class(facts, folder / "course", handins)
+    show_class(console, follow(console, f"Judging {facts.id}", steps).summary())
 
-    console.print("\n[bold]3. The other deliverables[/]: model solutions, not trained here")
+    console.print("\n[bold]3. The other deliverables[/]: their model solutions, untrained")
     others = [name for name in DELIVERABLES if name != facts.id]
     for name in others:
         other = load_master(name)
-        path = write(solved(other), folder / "work" / name, name)
+        path = save_notebook(solved(other), folder / "work" / name, name)
         result = judge(path, name, "untrained")
         passed = sum(check.status == "passed" for check in result.checks)
         rest = "; the others need a trained model" if passed < len(result.checks) else ""
@@ -145,30 +143,3 @@ def run_demo(folder: Path, console: Console) -> None:
             highlight=False,
         )
     console.print("\nOpen the class page in a browser. `make lab` opens the notebooks.")
-
-
-def hand_in(
-    master: Master,
-    student: str,
-    changes: dict[str, str],
-    work: Path,
-    handins: Path,
-    replace: Mapping[str, str] | None = None,
-) -> Path:
-    """Do as a student does: fill in, train, run the hand-in cell, send the zip.
-
-    Args:
-        changes: another text for some of the solution cells, by name.
-        work: the student's folder; it is returned.
-        handins: where the zip is sent.
-        replace: words to replace in every cell, such as another seed.
-    """
-    notebook = solved(master, changes)
-    for node in notebook.cells:
-        for old, new in (replace or {}).items():
-            node.source = node.source.replace(old, new)
-        if node.source.startswith("# Hand-in:"):
-            node.source = node.source.replace("your-id", student)
-    execute(write(notebook, work, master.deliverable.id), _TRAINED, master)
-    shutil.copy(work / f"{master.deliverable.id}-{student}.zip", handins)
-    return work

@@ -22,15 +22,21 @@ from typing import Any
 import psutil
 from machine import save
 
-from autograder import gradebook, grading, sandbox
-from autograder.demo import hand_in
-from autograder.intake import read_handin
-from autograder.master import Master, load_master
-from autograder.matching import place
+from autograder import sandbox
+from autograder.classroom import collecting, pool, store
+from autograder.course import open_course, quietly
+from autograder.judging import (
+    Master,
+    Patience,
+    Session,
+    load_master,
+    place,
+    read_handin,
+    standin_folder,
+)
 from autograder.release import release
-from autograder.remote import Patience, Session
-from autograder.standin import standin_folder
-from helpers.submission import Request
+from autograder.rubric import hand_in
+from helpers.checking import Request
 
 NAME = "d1_autoencoder"
 N_REPEATS, N_EXECUTED, SMALL_CLASS = 5, 3, 20
@@ -84,7 +90,7 @@ def stages(path: Path, master: Master) -> dict[str, float]:
             lambda session=session: (session.apart(), session.apart()),
         )
         timed("end them", lambda session=session: session.__exit__(None, None, None))
-        timed("all of it, checks included", lambda: grading.judge(path, NAME, "student"))
+        timed("all of it, checks included", lambda: pool.judge(path, NAME, "student"))
     return {stage: round(statistics.median(seconds), 3) for stage, seconds in taken.items()}
 
 
@@ -92,12 +98,12 @@ def graded(path: Path, course: Path, n_students: int, jobs: int) -> dict[str, An
     """Judge a class of the same hand-in under many names."""
     students = [f"student{number:03}" for number in range(n_students)]
     for student in students:
-        place_at = grading.submission_path(course, NAME, student)
+        place_at = store.submission_path(course, NAME, student)
         place_at.mkdir(parents=True)
         shutil.unpack_archive(path, place_at)
     growth = {}
     begin = time.monotonic()
-    for n_judged, result in enumerate(grading.judge_class(course, NAME, students, jobs), 1):
+    for n_judged, result in enumerate(pool.judge_class(course, NAME, students, jobs), 1):
         assert result.score == result.max_score
         if n_judged in MILESTONES:
             growth[n_judged] = {
@@ -134,16 +140,16 @@ def executed(path: Path, course: Path) -> dict[str, float]:
     students = [f"student{number}" for number in range(N_EXECUTED)]
     for student in students:
         shutil.copy(path, handins / f"{NAME}-{student}.zip")
-    gradebook.collect(handins, course)
+    collecting.collect(handins, course)
     executing = [
         "nbgrader.preprocessors.Execute",
         "nbgrader.preprocessors.LimitOutput",
         "nbgrader.preprocessors.SaveAutoGrades",
     ]
     settings = {"autograde_preprocessors": executing}
-    api = gradebook.open_course(course, Autograde=settings, Execute={"timeout": 1800})
+    api = open_course(course, Autograde=settings, Execute={"timeout": 1800})
     begin = time.monotonic()
-    with gradebook.quietly():
+    with quietly():
         for student in students:
             answer = api.autograde(NAME, student)
             assert answer["success"], answer["log"]

@@ -1,7 +1,8 @@
-"""What hostile notebooks come to: a table for the docs, ``docs/hostile.md``.
+"""What hostile notebooks come to: a table, ``benchmarks/results/hostile.md``.
 
-Runs the attacks of ``tests/test_hostile.py`` one by one through the judge, at the level that this
-machine allows and at the next lower one, with an honest notebook before and after each ten.
+Runs the attacks of ``tests/autograder/judging/test_hostile.py`` one by one through the judge, at
+the level that this machine allows and at the next lower one, with an honest notebook before and
+after each ten.
 """
 
 from __future__ import annotations
@@ -14,16 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from machine import describe_machine
+from machine import RESULTS, describe_machine
 
-from autograder import sandbox
-from autograder.judge import judge
-from autograder.results import Judgement
-from autograder.specimen import solved, write
+from autograder import ROOT, sandbox
+from autograder.judging import Judgement, judge
+from autograder.rubric import save_notebook, solved
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-import test_hostile as corpus  # noqa: E402
+sys.path.insert(0, str(ROOT / "tests" / "autograder" / "judging"))
+import test_hostile as corpus
 
 
 def main() -> int:
@@ -37,10 +36,10 @@ def main() -> int:
     text = [
         "# Hostile notebooks, as judged",
         "",
-        f"{len(columns[0].rows)} attacks of `tests/test_hostile.py`, on {machine['cores']} cores "
-        f"({machine['processor']}), by `python benchmarks/hostile.py`. *Points* are the difference "
-        "to the same notebook without the attack; a float64 or float16 tensor from a wrong model "
-        "is odd, but no attack.",
+        f"{len(columns[0].rows)} attacks of `tests/autograder/judging/test_hostile.py`, on "
+        f"{machine['cores']} cores ({machine['processor']}), by `python benchmarks/hostile.py`. "
+        "*Points* are the difference from the same notebook without the attack; a float64 or "
+        "float16 tensor from a wrong model is unusual, but not an attack.",
         "",
         "| isolation level | points gained | neighbours harmed | infrastructure errors |",
         "|---|---|---|---|",
@@ -52,7 +51,7 @@ def main() -> int:
     for key in columns[0].rows:
         cells = [cell for column in columns for cell in column.rows[key]]
         text.append("| " + " | ".join([*key, *cells]) + " |")
-    path = ROOT / "docs" / "hostile.md"
+    path = RESULTS / "hostile.md"
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
     print(f"Written to {path}")
     return int(any(c.gained + c.harmed + c.ours for c in columns))
@@ -113,7 +112,7 @@ def attacks() -> Iterator[tuple[str, str, dict[str, str]]]:
 def run(changes: dict[str, str], level: int) -> Judgement:
     """Judge one notebook without a trained model."""
     with tempfile.TemporaryDirectory() as folder:
-        path = write(solved(corpus.MASTER, changes), Path(folder), corpus.ID)
+        path = save_notebook(solved(corpus.MASTER, changes), Path(folder), corpus.ID)
         return judge(
             path,
             corpus.ID,

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from machine import save
 
-from autograder import gradebook, sandbox
-from autograder.demo import hand_in
-from autograder.judge import judge
-from autograder.master import load_master
+from autograder import sandbox
+from autograder.classroom import collecting
+from autograder.course import open_course, quietly
+from autograder.judging import judge, load_master
 from autograder.release import release
+from autograder.rubric import hand_in
 
 
 def main() -> None:
@@ -41,17 +42,17 @@ def main() -> None:
 
         print("Re-executing it by nbgrader...")
         release(name, course, notebooks=folder / "notebooks")
-        gradebook.collect(handins, course)
+        collecting.collect(handins, course)
         executing = [
             "nbgrader.preprocessors.Execute",
             "nbgrader.preprocessors.LimitOutput",
             "nbgrader.preprocessors.SaveAutoGrades",
         ]
-        api = gradebook.open_course(
+        api = open_course(
             course, Autograde={"autograde_preprocessors": executing}, Execute={"timeout": 1800}
         )
         begin = time.monotonic()
-        with gradebook.quietly():
+        with quietly():
             answer = api.autograde(name, "reference")
         executed = time.monotonic() - begin
         assert answer["success"], answer["log"]

@@ -13,8 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms import ToTensor
 
-from helpers.data import MNIST
-from helpers.loader import Loader
+from helpers.data import MNIST, Loader
 
 REPEATS = 3
 

@@ -23,11 +23,8 @@ import nbformat
 from machine import save
 from PIL import Image
 
-from autograder.demo import hand_in
-from autograder.judge import judge
-from autograder.master import Master, load_master
-from autograder.matching import identify
-from autograder.specimen import execute
+from autograder.judging import Master, identify, judge, load_master
+from autograder.rubric import execute, hand_in
 from helpers.deliverables import DELIVERABLES, get
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"

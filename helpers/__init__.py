@@ -1,0 +1,3 @@
+"""What a student's notebook imports: data, training, plotting, models and checks."""
+
+__version__ = "0.2.0"

@@ -12,8 +12,6 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-__all__ = ["count_parameters", "summary"]
-
 
 def count_parameters(model: nn.Module) -> int:
     """How many numbers of ``model`` are trained.

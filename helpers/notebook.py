@@ -12,10 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from helpers import deliverables
-from helpers.check import Check, Result, Status, load_checks, run
-from helpers.engine import Engine
-from helpers.randomness import same_randomness
-from helpers.submission import Submission
+from helpers.checking import Check, Engine, Result, Status, Submission, load_checks, run
+from helpers.training import same_randomness
 
 _MARKS = {
     Status.PASSED: ("✔", "#1a7f37"),

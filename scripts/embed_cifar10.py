@@ -12,7 +12,7 @@ import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from helpers.cifar10 import CLASSES, EMBEDDED
+from helpers.data import CLASSES, EMBEDDED
 
 #: Images of each class.
 PER_CLASS = {"train": 400, "test": 100}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from helpers.data import mnist_tensors
-from helpers.digits import WEIGHTS, DigitClassifier
+from helpers.models import WEIGHTS, DigitClassifier
 from helpers.training import set_seed
 
 N_EPOCHS, BATCH_SIZE = 8, 128

@@ -27,8 +27,7 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from helpers.data import mnist_tensors
-from helpers.diffusion import COLOURS, DIGITS, LATENT_SCALE, SMALL, grey_digits, load_parts
-from helpers.digits import recognise
+from helpers.models import COLOURS, DIGITS, LATENT_SCALE, SMALL, grey_digits, load_parts, recognise
 from helpers.training import set_seed
 
 #: Numbers in the vector of a token.

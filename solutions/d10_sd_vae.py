@@ -21,13 +21,10 @@ from torch import nn, optim
 from torchvision import transforms
 
 from helpers.budget import count_parameters, summary
+from helpers.data import Dogs, Loader, split_dogs
 from helpers.deliverables import get
-from helpers.dogs import Dogs, split
-from helpers.explorer import explore
-from helpers.loader import Loader
 from helpers.notebook import check, handin
-from helpers.plotting import plot_image_rows, plot_losses, visualize_img_batch
-from helpers.stages import draw_stages
+from helpers.plotting import draw_stages, explore, plot_image_rows, plot_losses, visualize_img_batch
 from helpers.training import pick_device, set_seed, train_or_restore
 
 device = pick_device()
@@ -475,7 +472,7 @@ n_epochs, batch_size, accumulation_steps, learning_rate = {
     "full": (20, 4, 4, 1e-4),
 }[size]
 
-train_set, test_set = split(Dogs(size, transform=preprocess))
+train_set, test_set = split_dogs(Dogs(size, transform=preprocess))
 photographs, _ = next(iter(Loader(test_set, batch_size=8)))
 set_seed(0)
 train_loader = Loader(train_set, batch_size, shuffle=True)

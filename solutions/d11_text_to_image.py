@@ -20,12 +20,9 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
-from helpers.diagrams import draw_text_to_image
-from helpers.diffusion import COLOURS, DIGITS, grey_digits, load_parts
-from helpers.digits import recognise
-from helpers.explorer import explore
+from helpers.models import DIGIT_COLOURS, DIGITS, grey_digits, load_parts, recognise
 from helpers.notebook import check, handin
-from helpers.plotting import plot_image_rows
+from helpers.plotting import draw_text_to_image, explore, plot_image_rows
 from helpers.training import pick_device
 
 device = pick_device()
@@ -398,7 +395,7 @@ def draw_one(what, colour, guidance, seed):
     return draw(None, mixed=emb, guidance_scale=guidance, num_inference_steps=20, seed=seed)
 
 
-explore(draw_one, what=digits, colour=list(COLOURS), guidance=(0, 3, 8), seed=(0, 9))
+explore(draw_one, what=digits, colour=list(DIGIT_COLOURS), guidance=(0, 3, 8), seed=(0, 9))
 
 # %% [markdown] written="why_guidance" points=4
 # **Question 1 (4 points).** Look at your images for $s$ from 0 to 16. Describe what changes, with

@@ -21,13 +21,12 @@ from torch import nn, optim
 from torchvision import transforms
 
 from helpers.budget import count_parameters, summary
-from helpers.data import MNIST
+from helpers.data import MNIST, Loader
 from helpers.deliverables import get
-from helpers.diagrams import draw_autoencoder
-from helpers.explorer import explore
-from helpers.loader import Loader
 from helpers.notebook import check, handin
 from helpers.plotting import (
+    draw_autoencoder,
+    explore,
     latent_span,
     plot_latent_space,
     plot_latent_space_images,

@@ -19,13 +19,17 @@ from torch import nn, optim
 from torchvision import transforms
 
 from helpers.budget import count_parameters, summary
-from helpers.data import MNIST
+from helpers.data import MNIST, Loader
 from helpers.deliverables import get
-from helpers.diagrams import draw_vae
-from helpers.explorer import explore
-from helpers.loader import Loader
 from helpers.notebook import check, handin
-from helpers.plotting import plot_image_rows, plot_latent_space, plot_losses, visualize_img_batch
+from helpers.plotting import (
+    draw_vae,
+    explore,
+    plot_image_rows,
+    plot_latent_space,
+    plot_losses,
+    visualize_img_batch,
+)
 from helpers.training import pick_device, set_seed, train_or_restore
 
 device = pick_device()
@@ -208,36 +212,7 @@ check("d3_vae.settings")
 # enough.
 
 
-# %% solution="train_epoch"
-def train_epoch(model, loader, loss_function, optimizer, device):
-    """Train for one epoch.
-
-    Args:
-        model: returns x_hat, mu and logvar for images.
-        loader: gives images (N, 1, 28, 28) and labels (N,); the labels are not needed.
-        loss_function: the loss of (x_hat, x, mu, logvar).
-        optimizer: updates the model's parameters.
-        device: where the model is; move the images there.
-
-    Returns:
-        The mean loss over all images, a float.
-    """
-    model.train()
-    total, n_images = 0.0, 0
-    for images, _ in loader:
-        images = images.to(device)
-        # TODO: one step of training; add to total and n_images.
-        ### BEGIN SOLUTION
-        optimizer.zero_grad()
-        x_hat, mu, logvar = model(images)
-        loss = loss_function(x_hat, images, mu, logvar)
-        loss.backward()
-        optimizer.step()
-        total += loss.item() * len(images)
-        n_images += len(images)
-        ### END SOLUTION
-    return total / n_images
-
+# %% solution="train_epoch" common="vae_train_epoch"
 
 # %% check="training"
 check("d3_vae.training")

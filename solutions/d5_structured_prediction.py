@@ -20,13 +20,10 @@ from torch import nn, optim
 from torchvision import transforms
 
 from helpers.budget import count_parameters, summary
-from helpers.data import MNIST
+from helpers.data import MNIST, Loader
 from helpers.deliverables import get
-from helpers.diagrams import draw_completion
-from helpers.explorer import explore
-from helpers.loader import Loader
 from helpers.notebook import check, handin
-from helpers.plotting import plot_image_rows, plot_losses, plot_sweep
+from helpers.plotting import draw_completion, explore, plot_image_rows, plot_losses, plot_sweep
 from helpers.training import pick_device, set_seed, train_or_restore
 
 device = pick_device()

@@ -21,14 +21,18 @@ from torch import nn, optim
 from torchvision import transforms
 
 from helpers.budget import count_parameters, summary
-from helpers.cifar10 import CIFAR10
-from helpers.codebook import plot_codebook, plot_spread
+from helpers.data import CIFAR10, Loader
 from helpers.deliverables import VQVAE_SIZES
-from helpers.diagrams import draw_quantiser
-from helpers.explorer import explore
-from helpers.loader import Loader
 from helpers.notebook import check, handin
-from helpers.plotting import plot_image_rows, plot_losses, visualize_img_batch
+from helpers.plotting import (
+    draw_quantiser,
+    explore,
+    plot_codebook,
+    plot_image_rows,
+    plot_losses,
+    plot_spread,
+    visualize_img_batch,
+)
 from helpers.training import pick_device, set_seed, train_or_restore
 
 device = pick_device()

@@ -22,14 +22,18 @@ from torch import nn, optim
 from torchvision import transforms
 
 from helpers.budget import count_parameters, summary
-from helpers.data import MNIST
+from helpers.data import MNIST, Loader
 from helpers.deliverables import get
-from helpers.diagrams import draw_vae
-from helpers.explorer import explore
-from helpers.loader import Loader
 from helpers.notebook import check, handin
-from helpers.plotting import plot_image_rows, plot_losses, plot_sweep, visualize_img_batch
-from helpers.posterior import plot_aggregate
+from helpers.plotting import (
+    draw_vae,
+    explore,
+    plot_aggregate,
+    plot_image_rows,
+    plot_losses,
+    plot_sweep,
+    visualize_img_batch,
+)
 from helpers.training import pick_device, set_seed, train_or_restore
 
 device = pick_device()

@@ -21,12 +21,11 @@ from torch import nn, optim
 from torchvision import transforms
 
 from helpers.budget import count_parameters, summary
-from helpers.data import MNIST
-from helpers.diagrams import draw_vae
-from helpers.explorer import explore
-from helpers.loader import Loader
+from helpers.data import MNIST, Loader
 from helpers.notebook import check, handin
 from helpers.plotting import (
+    draw_vae,
+    explore,
     plot_image_rows,
     plot_latent_space,
     plot_latent_space_images,

@@ -13,8 +13,8 @@ from hypothesis import settings
 # that train side by side wait for each other most of the time.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from autograder.demo import hand_in
-from autograder.master import Master, load_master
+from autograder.judging import Master, load_master
+from autograder.rubric import hand_in
 from helpers import training
 
 # How long the fuzzing tests run: the same few examples each time, or with

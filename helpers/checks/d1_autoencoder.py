@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from helpers.check import check
-from helpers.checks.common import (
-    RUN_AGAIN,
-    SHAPE_LAYERS,
-    digits,
-    expect_adam,
-    expect_black_to_white,
-    expect_epochs,
-    expect_reported,
-    expect_sequential,
-    expect_whole_numbers,
-    last_layer,
-    leaf_layers,
-    once,
-    random_images,
-    within_budget,
+from helpers.checking import (
+    Object,
+    Submission,
+    check,
+    close,
+    expect,
+    expect_close,
+    expect_tensor,
+    fail,
 )
-from helpers.checks.trial import Trial, expect_mean_loss, expect_right_steps
+from helpers.checks.common import architecture, settings
+from helpers.checks.common.images import digits, random_images
+from helpers.checks.common.results import (
+    Errors,
+    check_budget,
+    check_learned,
+    check_reported,
+    expect_low,
+    mean_squared_errors,
+    once,
+)
+from helpers.checks.common.trial import Trial, check_training, mse_trial
 from helpers.deliverables import get
-from helpers.expect import close, expect, expect_tensor, fail, likely_cause
-from helpers.submission import Object, Submission
 
 D1 = get("d1_autoencoder")
 INPUT_DIM = 784
@@ -80,16 +81,7 @@ def decoder_maps_codes_to_images(submission: Submission) -> None:
 @check("architecture", points=4)
 def forward_decodes_what_it_encodes(submission: Submission) -> None:
     """forward(x) is decoder(encoder(x)): one tensor of images."""
-    model = new_model(submission)
-    images = random_images(7)
-    output = model.tensor("", images, shape=(7, 1, 28, 28), what="The output of forward")
-    codes = model.tensor("encoder", images, what="The encoder's output")
-    decoded = model.tensor("decoder", codes, what="The decoder's output")
-    expect(
-        close(output, decoded),
-        "forward(x) differs from decoder(encoder(x)).",
-        "Does forward return the images, and change nothing on the way?",
-    )
+    architecture.expect_decoded_code(new_model(submission))
 
 
 @check("architecture", points=4)
@@ -97,21 +89,16 @@ def layers_are_linear_and_leaky_relu(submission: Submission) -> None:
     """Encoder and decoder are nn.Sequential of Linear and LeakyReLU, with a Sigmoid at the end."""
     model = new_model(submission)
     for part in ("encoder", "decoder"):
-        expect_sequential(model, part)
-        leaves = leaf_layers(model, part)
-        allowed = {"Linear", "LeakyReLU", *SHAPE_LAYERS}
-        if part == "decoder" and last_layer(leaves) == "Sigmoid":
+        architecture.expect_sequential(model, part)
+        leaves = architecture.leaf_layers(model, part)
+        allowed = {"Linear", "LeakyReLU"}
+        if part == "decoder" and architecture.last_layer(leaves) == "Sigmoid":
             allowed.add("Sigmoid")
-        for layer in leaves:
-            # A module of the student's own that only reshapes is fine.
-            own_reshape = not layer.of_torch and layer.n_parameters == 0
-            if layer.type_name not in allowed and not own_reshape:
-                fail(
-                    f"The {part} has a {layer.type_name} (at {part}.{layer.path}).",
-                    "This deliverable asks for Linear and LeakyReLU only, and a Sigmoid at the "
-                    "decoder's end.",
-                )
-        kinds = [layer.type_name for layer in leaves]
+        hint = (
+            "This deliverable asks for Linear and LeakyReLU only, and a Sigmoid at the decoder's "
+            "end."
+        )
+        kinds = architecture.expect_only_layers(leaves, part, allowed, hint)
         expect(kinds.count("Linear") >= 2, f"The {part} needs at least two Linear layers.")
         expect(
             "LeakyReLU" in kinds,
@@ -123,7 +110,7 @@ def layers_are_linear_and_leaky_relu(submission: Submission) -> None:
 @check("architecture", points=3)
 def codes_are_not_activated(submission: Submission) -> None:
     """The encoder ends in a Linear layer, so that codes may lie anywhere in the plane."""
-    last = last_layer(leaf_layers(new_model(submission), "encoder"))
+    last = architecture.last_layer(architecture.leaf_layers(new_model(submission), "encoder"))
     expect(
         last == "Linear",
         f"The encoder ends in {last or 'no layer at all'}; it should end in Linear.",
@@ -134,7 +121,7 @@ def codes_are_not_activated(submission: Submission) -> None:
 @check("architecture", points=4)
 def outputs_reach_from_black_to_white(submission: Submission) -> None:
     """The decoder ends in one Sigmoid: pixels lie in [0, 1] and can reach both ends."""
-    expect_black_to_white(new_model(submission), 10 * torch.randn(50, 2))
+    architecture.expect_black_to_white(new_model(submission), 10 * torch.randn(50, 2))
 
 
 # Settings.
@@ -143,13 +130,15 @@ def outputs_reach_from_black_to_white(submission: Submission) -> None:
 @check("settings", points=3)
 def settings_are_within_the_rules(submission: Submission) -> None:
     """latent_dim, hidden_dim, batch_size and n_epochs are whole numbers within the rules."""
-    values = expect_whole_numbers(submission, "latent_dim", "hidden_dim", "batch_size", "n_epochs")
+    values = settings.expect_whole_numbers(
+        submission, "latent_dim", "hidden_dim", "batch_size", "n_epochs"
+    )
     latent_dim = values["latent_dim"]
     expect(
         latent_dim == D1["latent_dim"],
         f"`latent_dim` is {latent_dim}; hand in a model with {D1['latent_dim']}.",
     )
-    expect_epochs(values["n_epochs"], D1)
+    settings.expect_epochs(values["n_epochs"], D1)
 
 
 @check("settings", points=3)
@@ -172,10 +161,7 @@ def transform_gives_floats_from_0_to_1(submission: Submission) -> None:
     )
 
 
-@check("settings", points=2)
-def model_is_within_its_budget(submission: Submission) -> str:
-    """`model` has no more trainable parameters than allowed."""
-    return within_budget(submission.object("model").parameters(), D1)
+settings.check_model_budget(__name__, points=2)
 
 
 # Loss and optimiser.
@@ -189,25 +175,25 @@ def criterion_is_the_mean_squared_error(submission: Submission) -> None:
         x_hat, x = random_images(n_images), random_images(n_images)
         value = criterion.number("", x_hat, x, what="criterion(x_hat, x)")
         squared = float(functional.mse_loss(x_hat, x))
-        if math.isclose(value, squared, rel_tol=1e-4):
-            continue
-        causes = {
-            "It is a sum: use the mean over all pixels and images.": squared * x.numel(),
-            "It is summed over pixels: use the mean over them too.": squared * x[0].numel(),
-            "It is the mean absolute error (L1).": float(functional.l1_loss(x_hat, x)),
-            "It is the root of it: leave out the square root.": math.sqrt(squared),
-            "It is the binary cross-entropy.": float(functional.binary_cross_entropy(x_hat, x)),
-        }
-        fail(
+        expect_close(
+            value,
+            squared,
             f"For {n_images} images criterion gave {value:.4f}, and should give {squared:.4f}.",
-            likely_cause(value, causes, "nn.MSELoss() is what is asked for."),
+            {
+                "It is a sum: use the mean over all pixels and images.": squared * x.numel(),
+                "It is summed over pixels: use the mean over them too.": squared * x[0].numel(),
+                "It is the mean absolute error (L1).": float(functional.l1_loss(x_hat, x)),
+                "It is the root of it: leave out the square root.": math.sqrt(squared),
+                "It is the binary cross-entropy.": float(functional.binary_cross_entropy(x_hat, x)),
+            },
+            "nn.MSELoss() is what is asked for.",
         )
 
 
 @check("loss", points=4)
 def optimizer_updates_the_whole_model(submission: Submission) -> None:
     """`optimizer` is Adam (or one of its relatives) and updates every parameter of `model`."""
-    expect_adam(submission)
+    settings.expect_adam(submission)
 
 
 # The training loop, tried out on a model of the kit's own.
@@ -215,108 +201,57 @@ def optimizer_updates_the_whole_model(submission: Submission) -> None:
 
 def trial(submission: Submission, lr: float) -> Trial:
     """The student's train_epoch on a tiny autoencoder. The gradient's norm stays below 0.5."""
-    return Trial(
-        submission,
-        lr,
-        model="TinyAutoencoder",
-        criterion="torch.nn.MSELoss",
-        loss=_reconstruction_loss,
-    )
+    return mse_trial(submission, lr)
 
 
-def _reconstruction_loss(model: nn.Module, _: Tensor, images: Tensor, __: Tensor) -> Tensor:
-    return functional.mse_loss(model(images), images)
-
-
-@check("training", points=6)
-def train_epoch_returns_the_mean_loss(submission: Submission) -> None:
-    """train_epoch returns the mean loss over all images of the epoch, as a number."""
-    expect_mean_loss(trial(submission, lr=0.0))
-
-
-@check("training", points=8)
-def train_epoch_makes_the_right_steps(submission: Submission) -> None:
-    """Two epochs of train_epoch move the parameters just as gradient descent should."""
-    expect_right_steps(
-        trial(submission, lr=1.0),
-        hint="For each batch: zero_grad, forward, loss against the images themselves, backward, "
-        "step.",
-    )
+check_training(
+    __name__,
+    trial,
+    points=(6, 8),
+    lr=1.0,
+    hint="For each batch: zero_grad, forward, loss against the images themselves, backward, step.",
+)
 
 
 # The trained model.
 
 
-@dataclass(frozen=True)
-class Errors:
-    """Mean squared errors of a trained model."""
-
-    training: float
-    test: float
-
-
 @once
-def reconstruction_errors(submission: Submission) -> Errors:
-    """The trained model's errors, computed here from its codes and images.
+def errors(submission: Submission) -> Errors:
+    """The trained model's mean squared errors, computed here from its codes and images."""
 
-    The codes leave one process and enter another, so that what is decoded comes from them alone.
-    """
-    splits = digits(train=True), digits(train=False)
-    model = submission.trained("autoencoder")
-    codes = [model.apply("encoder", images, what="The encoder's output") for images in splits]
-    for images, code in zip(splits, codes, strict=True):
-        shape, got = (len(images), D1["latent_dim"]), tuple(code.shape)
-        expect(got == shape, f"The codes of {len(images):,} images should be {shape}, not {got}.")
-    # Asked for anew: in the grader this is another process, which has never seen an image.
-    model = submission.trained("autoencoder")
-    errors = []
-    for images, code in zip(splits, codes, strict=True):
-        outputs = model.apply("decoder", code, what="The decoder's output")
-        expect(outputs.shape == images.shape, "The decoded images should be (N, 1, 28, 28).")
-        errors.append(float(functional.mse_loss(outputs, images)))
-    return Errors(*errors)
+    def expect_code(code: Tensor) -> None:
+        shape, got = (len(code), D1["latent_dim"]), tuple(code.shape)
+        expect(got == shape, f"The codes of {len(code):,} images should be {shape}, not {got}.")
+
+    pairs = [(images, images) for images in (digits(train=True), digits(train=False))]
+    return mean_squared_errors(submission, "autoencoder", pairs, expect_code)
 
 
 #: A model that always answers with the mean image has an error of 0.067.
 LEARNED_SOMETHING = 0.055
 
-
-@check("result", points=5)
-def model_has_learned(submission: Submission) -> str:
-    """The trained model does clearly better than the mean image would."""
-    error = reconstruction_errors(submission).training
-    expect(
-        error < LEARNED_SOMETHING,
-        f"Training MSE {error:.4f}: hardly better than always giving the mean image, or worse.",
-        RUN_AGAIN,
-    )
-    return f"Training MSE {error:.4f}."
+check_learned(
+    __name__,
+    errors,
+    points=5,
+    below=LEARNED_SOMETHING,
+    figure="Training MSE {:.4f}",
+    instead=": hardly better than always giving the mean image, or worse.",
+)
 
 
 @check("result", points=14)
 def training_error_is_low(submission: Submission) -> str:
     """The trained model's mean squared error on the training images is below the threshold."""
-    error = reconstruction_errors(submission).training
-    expect(
-        error < D1.max_loss,
-        f"Training MSE {error:.4f}; it must be below {D1.max_loss}.",
-        "Wider hidden layers, a learning rate near 1e-3 or smaller batches help."
-        if error < LEARNED_SOMETHING
-        else "",
-    )
-    return f"Training MSE {error:.4f} (must be below {D1.max_loss})."
+    error = errors(submission).training
+    hint = "Wider hidden layers, a learning rate near 1e-3 or smaller batches help."
+    if error >= LEARNED_SOMETHING:
+        hint = ""
+    return expect_low(f"Training MSE {error:.4f}", error, D1.max_loss, hint)
 
 
-@check("result", points=3)
-def checkpoint_is_within_its_budget(submission: Submission) -> str:
-    """The trained model that is handed in has no more parameters than allowed."""
-    return within_budget(submission.checkpoint("autoencoder"), D1)
-
-
-@check("result", points=0)
-def reported_loss_agrees(submission: Submission) -> str:
-    """The loss that your training reported last agrees with the one measured now."""
-    # The mean over the last epoch lags behind its end, by 1 to 2 percent for the reference; with a
-    # learning rate that is still high it swings more.
-    error = reconstruction_errors(submission).training
-    return expect_reported(submission.losses("autoencoder"), error, tolerance=0.1)
+check_budget(__name__, points=3)
+# The mean over the last epoch lags behind its end, by 1 to 2 percent for the reference; with a
+# learning rate that is still high it swings more.
+check_reported(__name__, errors, tolerance=0.1)

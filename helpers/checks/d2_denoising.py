@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from helpers.check import check
-from helpers.checks.common import (
-    RUN_AGAIN,
-    SHAPE_LAYERS,
-    expect_adam,
-    expect_black_to_white,
-    expect_epochs,
-    expect_reported,
-    expect_sequential,
-    expect_whole_numbers,
-    last_layer,
-    leaf_layers,
+from helpers.checking import Submission, check, close, expect, expect_tensor, fail
+from helpers.checks.common import architecture, settings
+from helpers.checks.common.images import random_images, some_digits
+from helpers.checks.common.results import (
+    Errors,
+    check_learned,
+    check_reported,
+    expect_low,
+    mean_squared_errors,
     once,
-    random_images,
-    some_digits,
-    within_budget,
 )
-from helpers.checks.trial import Trial, expect_mean_loss, expect_right_steps
+from helpers.checks.common.trial import Trial, check_training, mse_trial
 from helpers.deliverables import get
-from helpers.expect import close, expect, expect_tensor, fail
-from helpers.submission import Submission
 
 D2 = get("d2_denoising")
 STD = D2["noise_std"]
@@ -168,15 +158,7 @@ def decoder_comes_back_to_28_pixels(submission: Submission) -> None:
 @check("architecture", points=5)
 def forward_decodes_what_it_encodes(submission: Submission) -> None:
     """forward(x) is decoder(encoder(x)): one tensor of images."""
-    model = submission.new("DenoiseAE")
-    images = random_images(7)
-    output = model.tensor("", images, shape=(7, 1, 28, 28), what="The output of forward")
-    code = model.tensor("encoder", images, what="The encoder's output")
-    expect(
-        close(output, model.tensor("decoder", code, what="The decoder's output")),
-        "forward(x) differs from decoder(encoder(x)).",
-        "Does forward return the images, and change nothing on the way?",
-    )
+    architecture.expect_decoded_code(submission.new("DenoiseAE"))
 
 
 _ALLOWED = {
@@ -190,17 +172,11 @@ def layers_are_convolutional(submission: Submission) -> None:
     """Three blocks down and three stages up, of convolutions, BatchNorm2d and LeakyReLU only."""
     model = submission.new("DenoiseAE")
     for part, needed in _ALLOWED.items():
-        expect_sequential(model, part)
-        leaves = leaf_layers(model, part)
-        for layer in leaves:
-            # A module of the student's own that only crops is fine.
-            own_shape = not layer.of_torch and layer.n_parameters == 0
-            if layer.type_name not in (*needed, *SHAPE_LAYERS) and not own_shape:
-                fail(
-                    f"The {part} has a {layer.type_name} (at {part}.{layer.path}).",
-                    f"Use {', '.join(needed)} there.",
-                )
-        kinds = [layer.type_name for layer in leaves]
+        architecture.expect_sequential(model, part)
+        leaves = architecture.leaf_layers(model, part)
+        kinds = architecture.expect_only_layers(
+            leaves, part, needed, f"Use {', '.join(needed)} there."
+        )
         for kind, least in needed.items():
             found = kinds.count(kind)
             if found < least:
@@ -212,8 +188,8 @@ def outputs_reach_from_black_to_white(submission: Submission) -> None:
     """The decoder ends in one Sigmoid: pixels lie in [0, 1] and can reach both ends."""
     model = submission.new("DenoiseAE")
     code = model.tensor("encoder", random_images(20), what="The encoder's output")
-    expect_black_to_white(model, torch.randn_like(code))
-    last = last_layer(leaf_layers(model, "decoder"))
+    architecture.expect_black_to_white(model, torch.randn_like(code))
+    last = architecture.last_layer(architecture.leaf_layers(model, "decoder"))
     expect(last == "Sigmoid", f"The decoder ends in {last or 'no layer'}; it should be Sigmoid.")
 
 
@@ -223,17 +199,14 @@ def outputs_reach_from_black_to_white(submission: Submission) -> None:
 @check("settings", points=2)
 def settings_are_within_the_rules(submission: Submission) -> None:
     """batch_size and n_epochs are whole numbers within the rules; Adam updates the whole model."""
-    values = expect_whole_numbers(submission, "batch_size", "n_epochs")
-    expect_epochs(values["n_epochs"], D2)
+    values = settings.expect_whole_numbers(submission, "batch_size", "n_epochs")
+    settings.expect_epochs(values["n_epochs"], D2)
     rate = submission.number("learning_rate")
     expect(0 < rate < 1, f"`learning_rate` is {rate:g}; it should lie between 0 and 1.")
-    expect_adam(submission)
+    settings.expect_adam(submission)
 
 
-@check("settings", points=4)
-def model_is_within_its_budget(submission: Submission) -> str:
-    """`model` has no more trainable parameters than allowed."""
-    return within_budget(submission.object("model").parameters(), D2)
+settings.check_model_budget(__name__, points=4)
 
 
 # Training.
@@ -241,17 +214,7 @@ def model_is_within_its_budget(submission: Submission) -> str:
 
 def trial(submission: Submission, lr: float) -> Trial:
     """The student's train_epoch on a tiny autoencoder that keeps what it is shown."""
-    return Trial(
-        submission,
-        lr,
-        model="TinyAutoencoder",
-        criterion="torch.nn.MSELoss",
-        loss=_denoising_loss,
-    )
-
-
-def _denoising_loss(model: nn.Module, shown: Tensor, images: Tensor, _: Tensor) -> Tensor:
-    return functional.mse_loss(model(shown), images)
+    return mse_trial(submission, lr, records=True)
 
 
 @check("training", points=5)
@@ -277,90 +240,62 @@ def train_epoch_shows_noisy_images(submission: Submission) -> None:
     )
 
 
-@check("training", points=5)
-def train_epoch_returns_the_mean_loss(submission: Submission) -> None:
-    """train_epoch returns the mean loss over all images, against the clean images."""
-    expect_mean_loss(trial(submission, lr=0.0), records=True)
-
-
-@check("training", points=6)
-def train_epoch_makes_the_right_steps(submission: Submission) -> None:
-    """Two epochs move the parameters towards the clean images, as gradient descent should."""
-    expect_right_steps(
-        trial(submission, lr=1.0),
-        records=True,
-        hint="For each batch: zero_grad, denoise the noisy images, loss against the clean ones, "
-        "backward, step.",
-    )
+check_training(
+    __name__,
+    trial,
+    points=(5, 6),
+    lr=1.0,
+    hint="For each batch: zero_grad, denoise the noisy images, loss against the clean ones, "
+    "backward, step.",
+    mean_title="train_epoch returns the mean loss over all images, against the clean images.",
+    steps_title="Two epochs move the parameters towards the clean images, as gradient descent "
+    "should.",
+)
 
 
 # The trained model.
 
 
-@dataclass(frozen=True)
-class Errors:
-    """Mean squared errors of a trained model, from noisy to clean images."""
-
-    training: float
-    test: float
-
-
 @once
-def denoising_errors(submission: Submission) -> Errors:
-    """The trained model's errors on images with the judge's own noise.
+def errors(submission: Submission) -> Errors:
+    """The trained model's mean squared errors, from images with the judge's own noise."""
 
-    The codes leave one process and enter another, so that what is decoded comes from them alone.
-    """
-    clean = [some_digits(train=train)[0] for train in (True, False)]
-    generator = torch.Generator().manual_seed(1)
-    spoiled = [(x + STD * torch.randn(x.shape, generator=generator)).clamp(0, 1) for x in clean]
-    model = submission.trained("denoiser")
-    codes = [model.apply("encoder", x, what="The encoder's output") for x in spoiled]
-    for code in codes:
+    def expect_code(code: Tensor) -> None:
         size = math.prod(code.shape[1:])
         expect(size < D2["n_pixels"], f"A code of {size} numbers is no bottleneck.")
-    model = submission.trained("denoiser")
-    errors = []
-    for x, code in zip(clean, codes, strict=True):
-        outputs = model.apply("decoder", code, what="The decoder's output")
-        expect(outputs.shape == x.shape, "The decoded images should be (N, 1, 28, 28).")
-        errors.append(float(functional.mse_loss(outputs, x)))
-    return Errors(*errors)
+
+    clean = [some_digits(train=train)[0] for train in (True, False)]
+    generator = torch.Generator().manual_seed(1)
+    noisy = [(x + STD * torch.randn(x.shape, generator=generator)).clamp(0, 1) for x in clean]
+    pairs = list(zip(noisy, clean, strict=True))
+    return mean_squared_errors(submission, "denoiser", pairs, expect_code)
 
 
-#: A model that always answers with the mean image has an error of 0.067.
-LEARNED_SOMETHING = 0.045
-
-
-@check("result", points=4)
-def model_has_learned(submission: Submission) -> str:
-    """The trained model does clearly better than the mean image would."""
-    error = denoising_errors(submission).training
-    expect(
-        error < LEARNED_SOMETHING,
-        f"Training MSE {error:.4f}: hardly better than always giving the mean image, or worse.",
-        RUN_AGAIN,
-    )
-    return f"Training MSE {error:.4f}."
+check_learned(
+    __name__,
+    errors,
+    points=4,
+    below=0.045,  # always answering with the mean image reaches 0.067
+    figure="Training MSE {:.4f}",
+    instead=": hardly better than always giving the mean image, or worse.",
+)
 
 
 @check("result", points=12)
 def training_error_is_low(submission: Submission) -> str:
     """Denoised training images are close to the clean ones, in evaluation mode."""
-    error = denoising_errors(submission).training
-    expect(
-        error < D2.max_loss,
-        f"Training MSE {error:.4f}; it must be below {D2.max_loss}.",
-        "More channels within the budget, a larger learning rate or more epochs help.",
-    )
-    return f"Training MSE {error:.4f} (must be below {D2.max_loss})."
+    error = errors(submission).training
+    hint = "More channels within the budget, a larger learning rate or more epochs help."
+    return expect_low(f"Training MSE {error:.4f}", error, D2.max_loss, hint)
 
 
 @check("result", points=3)
 def checkpoint_is_within_its_budget(submission: Submission) -> str:
     """The trained model that is handed in has no more parameters than allowed."""
     state = submission.checkpoint("denoiser")
-    return within_budget({k: v for k, v in state.items() if not _is_statistic(k, state)}, D2)
+    return settings.within_budget(
+        {k: v for k, v in state.items() if not _is_statistic(k, state)}, D2
+    )
 
 
 def _is_statistic(name: str, state: dict[str, Tensor]) -> bool:
@@ -377,9 +312,5 @@ def _is_statistic(name: str, state: dict[str, Tensor]) -> bool:
     )
 
 
-@check("result", points=0)
-def reported_loss_agrees(submission: Submission) -> str:
-    """The loss that your training reported last agrees with the one measured now."""
-    # The mean over the last epoch, in training mode, lags behind its end.
-    error = denoising_errors(submission).training
-    return expect_reported(submission.losses("denoiser"), error, tolerance=0.15)
+# The mean over the last epoch, in training mode, lags behind its end.
+check_reported(__name__, errors, tolerance=0.15)

@@ -8,30 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from helpers.check import check
-from helpers.checks import vae
-from helpers.checks.common import (
-    expect_adam,
-    expect_black_to_white,
-    expect_reported,
-    expect_sequential,
-    once,
-    within_budget,
-)
-from helpers.checks.trial import Trial, expect_mean_loss, expect_right_steps
-from helpers.checks.vae import (
-    LATENT_DIM,
-    Losses,
-    decode,
-    decoder_input,
-    new_vae,
-    no_condition,
-    trained_losses,
-)
+from helpers.checking import Object, Submission, check, expect, expect_tensor, fail
+from helpers.checks.common import architecture, sampling, settings, vae_loss, vae_model
+from helpers.checks.common.results import check_budget, check_reported, once
+from helpers.checks.common.trial import Trial, check_training, vae_trial
+from helpers.checks.common.vae_model import LATENT_DIM, decoder_input, new_vae, no_condition
+from helpers.checks.common.vae_results import Losses, check_losses, decode, trained_losses
 from helpers.deliverables import get
-from helpers.digits import recognise
-from helpers.expect import expect, expect_tensor, fail
-from helpers.submission import Object, Submission
+from helpers.models import recognise
 
 D4 = get("d4_cvae")
 N_CLASSES = int(D4["n_classes"])
@@ -77,40 +61,40 @@ def one_hot_marks_the_label(submission: Submission) -> None:
 def encoder_reads_image_and_condition(submission: Submission) -> None:
     """The encoder, an nn.Sequential, maps (N, 784 + C) to (N, hidden_dim)."""
     model = new_vae(submission, N_CLASSES)
-    expect_sequential(model, "encoder")
-    vae.expect_encoder_shapes(model, some_vectors)
-    vae.expect_head_shapes(model)
+    architecture.expect_sequential(model, "encoder")
+    vae_model.expect_encoder_shapes(model, some_vectors)
+    vae_model.expect_head_shapes(model)
 
 
 @check("architecture", points=4)
 def decoder_reads_code_and_condition(submission: Submission) -> None:
     """The decoder, an nn.Sequential ending in a Sigmoid, maps (N, Z + C) to images."""
     model = new_vae(submission, N_CLASSES)
-    expect_sequential(model, "decoder")
-    vae.expect_decoder_shapes(model, some_vectors)
-    expect_black_to_white(model, 10 * torch.randn(50, LATENT_DIM + N_CLASSES))
+    architecture.expect_sequential(model, "decoder")
+    vae_model.expect_decoder_shapes(model, some_vectors)
+    architecture.expect_black_to_white(model, 10 * torch.randn(50, LATENT_DIM + N_CLASSES))
 
 
 @check("architecture", points=4)
 def condition_follows_the_image(submission: Submission) -> None:
     """forward(x, c) gives the encoder the flattened image, and the condition behind it."""
-    vae.expect_forward_parameters(new_vae(submission, N_CLASSES), some_vectors(5))
+    vae_model.expect_forward_parameters(new_vae(submission, N_CLASSES), some_vectors(5))
 
 
 @check("architecture", points=4)
 def condition_follows_the_code(submission: Submission) -> None:
     """forward(x, c) decodes a sample of N(mu, exp(logvar)), with the condition behind it."""
-    vae.expect_forward_decodes(new_vae(submission, N_CLASSES), some_vectors(5))
+    vae_model.expect_forward_decodes(new_vae(submission, N_CLASSES), some_vectors(5))
 
 
 @check("architecture", points=4)
 def without_a_condition_nothing_changes(submission: Submission) -> None:
     """With conditional_vec_dim=0 the model is the unconditional one of the last deliverable."""
     model = new_vae(submission)
-    vae.expect_encoder_shapes(model, no_condition)
-    vae.expect_decoder_shapes(model, no_condition)
-    vae.expect_forward_parameters(model, None)
-    vae.expect_forward_decodes(model, None)
+    vae_model.expect_encoder_shapes(model, no_condition)
+    vae_model.expect_decoder_shapes(model, no_condition)
+    vae_model.expect_forward_parameters(model, None)
+    vae_model.expect_forward_decodes(model, None)
 
 
 # Loss.
@@ -119,8 +103,8 @@ def without_a_condition_nothing_changes(submission: Submission) -> None:
 @check("loss", points=6)
 def loss_is_cross_entropy_plus_kl(submission: Submission) -> None:
     """loss_function is the cross-entropy plus the KL divergence, with the right gradients."""
-    vae.expect_loss_value(submission)
-    vae.expect_loss_gradients(submission, vae.random_case(4))
+    vae_loss.expect_loss_value(submission)
+    vae_loss.expect_loss_gradients(submission, vae_loss.random_case(4))
 
 
 # Settings.
@@ -129,14 +113,11 @@ def loss_is_cross_entropy_plus_kl(submission: Submission) -> None:
 @check("settings", points=2)
 def settings_are_within_the_rules(submission: Submission) -> None:
     """latent_dim, hidden_dim, batch_size and n_epochs are within the rules; Adam updates all."""
-    vae.expect_settings(submission, D4)
-    expect_adam(submission)
+    settings.expect_vae_settings(submission, D4)
+    settings.expect_adam(submission)
 
 
-@check("settings", points=2)
-def model_is_within_its_budget(submission: Submission) -> str:
-    """`model` has no more trainable parameters than allowed."""
-    return within_budget(submission.object("model").parameters(), D4)
+settings.check_model_budget(__name__, points=2)
 
 
 # Training.
@@ -152,23 +133,18 @@ def trial(submission: Submission, lr: float) -> Trial:
         answer = submission.call("one_hot", labels, N_CLASSES)
         return expect_tensor(answer, (len(labels), N_CLASSES), what="What one_hot returns")
 
-    return vae.tiny_trial(submission, lr, "TinyDigitVAE", condition)
+    return vae_trial(submission, lr, "TinyDigitVAE", condition)
 
 
-@check("training", points=5)
-def train_epoch_returns_the_mean_loss(submission: Submission) -> None:
-    """train_epoch returns the mean loss over all images, given their labels' vectors."""
-    expect_mean_loss(trial(submission, lr=0.0))
-
-
-@check("training", points=6)
-def train_epoch_makes_the_right_steps(submission: Submission) -> None:
-    """Two epochs of train_epoch move the parameters just as gradient descent should."""
-    expect_right_steps(
-        trial(submission, lr=0.1),
-        hint="For each batch: zero_grad, model(images, one_hot(labels, 10)), the loss that "
-        "train_epoch is given, backward, step.",
-    )
+check_training(
+    __name__,
+    trial,
+    points=(5, 6),
+    lr=0.1,
+    hint="For each batch: zero_grad, model(images, one_hot(labels, 10)), the loss that train_epoch "
+    "is given, backward, step.",
+    mean_title="train_epoch returns the mean loss over all images, given their labels' vectors.",
+)
 
 
 # Digits on demand.
@@ -185,7 +161,7 @@ def samples_show_the_digits_asked_for(submission: Submission) -> None:
     """sample_digits decodes the code and, behind it, the vector of each label."""
     model = new_vae(submission, N_CLASSES)
     labels = torch.tensor([4, 0, 9]).repeat_interleave(400)
-    vae.expect_prior_draws(model, lambda: sample(submission, model, labels), vectors(labels))
+    sampling.expect_prior_draws(model, lambda: sample(submission, model, labels), vectors(labels))
 
 
 @check("sampling", points=4)
@@ -193,18 +169,17 @@ def samples_differ(submission: Submission) -> None:
     """sample_digits draws a new code for each image, at each call."""
     model = new_vae(submission, N_CLASSES)
     first, second = (sample(submission, model, torch.full((20,), 3)) for _ in range(2))
-    vae.expect_different_draws(first, second)
+    sampling.expect_different_draws(first, second)
 
 
 # The trained model.
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What is found of a trained model."""
+class Findings(Losses):
+    """The losses of the trained model, and images that it draws."""
 
-    losses: Losses
-    #: Images that its decoder draws, (10, 300, 1, 28, 28): 300 for each digit.
+    #: (10, 300, 1, 28, 28): 300 for each digit.
     draws: Tensor
 
 
@@ -221,27 +196,10 @@ def findings(submission: Submission) -> Findings:
         drawn.append(decode(model, decoder_input(codes, condition)))
 
     found = trained_losses(submission, "cvae", lambda _, labels: vectors(labels), also=draw)
-    return Findings(found, drawn[0].view(N_CLASSES, per_digit, 1, 28, 28))
+    return Findings(**vars(found), draws=drawn[0].view(N_CLASSES, per_digit, 1, 28, 28))
 
 
-#: A model that always answers with the mean image loses 206 nats.
-LEARNED_SOMETHING = 160.0
-
-
-@check("result", points=3)
-def model_has_learned(submission: Submission) -> str:
-    """The trained model does clearly better than the mean image would."""
-    found = findings(submission).losses
-    vae.expect_learned(found, LEARNED_SOMETHING)
-    return f"Training loss {found.training:.1f} nats per image."
-
-
-@check("result", points=7)
-def training_loss_is_low(submission: Submission) -> str:
-    """The trained model's loss on training images, with codes drawn by us, is low enough."""
-    found = findings(submission).losses
-    note = vae.expect_low_training_loss(found, D4)
-    return f"{note}, of which the KL divergence is {found.kl:.1f}."
+check_losses(__name__, findings, points=(3, 7))
 
 
 @check("result", points=8)
@@ -264,14 +222,5 @@ def digits_are_those_asked_for(submission: Submission) -> str:
     return f"{note} (least for {worst}: {float(by_digit[worst]):.0%})."
 
 
-@check("result", points=2)
-def checkpoint_is_within_its_budget(submission: Submission) -> str:
-    """The trained model that is handed in has no more parameters than allowed."""
-    return within_budget(submission.checkpoint("cvae"), D4)
-
-
-@check("result", points=0)
-def reported_loss_agrees(submission: Submission) -> str:
-    """The loss that your training reported last agrees with the one measured now."""
-    loss = findings(submission).losses.training
-    return expect_reported(submission.losses("cvae"), loss, tolerance=0.05)
+check_budget(__name__, points=2)
+check_reported(__name__, findings, tolerance=0.05)

@@ -9,13 +9,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from helpers.check import check
-from helpers.checks.common import RUN_AGAIN, expect_reported, once, within_budget
-from helpers.checks.trial import Trial, expect_mean_loss, expect_right_steps
-from helpers.cifar10 import cifar10_tensors
+from helpers.checking import (
+    Object,
+    Submission,
+    check,
+    close,
+    expect,
+    expect_close,
+    expect_number,
+    expect_several,
+    expect_tensor,
+    fail,
+)
+from helpers.checks.common.results import (
+    check_budget,
+    check_learned,
+    check_reported,
+    expect_low,
+    once,
+)
+from helpers.checks.common.trial import Trial, check_training
+from helpers.data import cifar10_tensors
 from helpers.deliverables import VQVAE_SIZES, VQVAESize, get
-from helpers.expect import close, expect, expect_number, expect_tensor, fail, likely_cause
-from helpers.submission import Object, Submission
 
 D6 = get("d6_vqvae")
 #: Sizes for trying a quantiser out: all different, so that no two axes can be confused.
@@ -41,26 +56,23 @@ def random_case() -> tuple[Tensor, Tensor]:
     return torch.randn(K, D), torch.randn(N, D, HEIGHT, WIDTH)
 
 
-def quantise(z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+def quantise(z: Tensor, codes: Tensor, *, farthest: bool = False) -> tuple[Tensor, Tensor]:
     """By brute force: the quantised array (N, D, h, w), and the codes' numbers (N * h * w,)."""
     rows = z.permute(0, 2, 3, 1)
-    numbers = torch.cdist(rows.flatten(0, 2), codes, compute_mode="donot_use_mm_for_euclid_dist")
-    nearest = numbers.argmin(dim=1)
-    return codes[nearest].view(rows.shape).permute(0, 3, 1, 2).contiguous(), nearest
+    distances = torch.cdist(rows.flatten(0, 2), codes, compute_mode="donot_use_mm_for_euclid_dist")
+    numbers = (-distances if farthest else distances).argmin(dim=1)
+    return codes[numbers].view(rows.shape).permute(0, 3, 1, 2).contiguous(), numbers
 
 
 def run_quantizer(quantizer: Object, z: Tensor) -> tuple[object, Tensor, object, object]:
     """The loss, the quantized array (N, D, h, w), the perplexity and the encodings, or fail.
 
-    What a check does not ask about is taken as it is: a mistake costs its own check. So the loss is
-    compared with what follows from the student's own quantized array, and the perplexity with what
-    follows from the student's own encodings.
+    Only the array is checked, since each mistake has its own check. So the loss is compared with
+    that of the student's own quantized array, and the perplexity with that of the student's own
+    encodings.
     """
-    answer = quantizer.call("", z)
-    if not isinstance(answer, list) or len(answer) != 4:
-        got = f"{len(answer)} things" if isinstance(answer, list) else "one thing"
-        fail(f"forward should return four things, with the loss first; it returned {got}.")
-    loss, quantized, perplexity, encodings = answer
+    message = "forward should return four things, with the loss first; it returned {got}."
+    loss, quantized, perplexity, encodings = expect_several(quantizer.call("", z), 4, message)
     array = expect_tensor(quantized, tuple(z.shape), what="The quantized array")
     return loss, array, perplexity, encodings
 
@@ -86,22 +98,17 @@ def distances_are_squared_euclidean(submission: Submission) -> None:
         what = f"The distances of {n_vectors} vectors to {K} codes"
         found = quantizer.tensor("distances", vectors, shape=(n_vectors, K), what=what)
         differences = vectors[:, None] - codes[None]
-        right = differences.square().sum(dim=2)
-        if close(found, right):
-            continue
-        product = vectors @ codes.T
-        squares = vectors.square().sum(dim=1, keepdim=True), codes.square().sum(dim=1)
+        right, product = differences.square().sum(dim=2), vectors @ codes.T
         mistakes = {
             "These are distances, not their squares.": right.sqrt(),
-            "The square of the codes is missing.": squares[0] - 2 * product,
-            "The square of the vectors is missing.": squares[1] - 2 * product,
-            "The product is taken once: -2 z e.": squares[0] + squares[1] - product,
-            "The product is added: its sign is minus.": squares[0] + squares[1] + 2 * product,
+            "The square of the codes is missing.": right - codes.square().sum(dim=1),
+            "The square of the vectors is missing.": right - vectors.square().sum(1, keepdim=True),
+            "The product is taken once: -2 z e.": right + product,
+            "The product is added: its sign is minus.": right + 4 * product,
             "These are sums of absolute differences.": differences.abs().sum(dim=2),
             "These are means over the D numbers: take the sum.": right / D,
         }
-        cause = [hint for hint, wrong in mistakes.items() if close(found, wrong)]
-        fail("The distances are not those of brute force.", cause[0] if cause else "")
+        expect_close(found, right, "The distances are not those of brute force.", mistakes)
 
 
 @check("nearest", points=7)
@@ -110,21 +117,16 @@ def quantized_are_the_nearest_codes(submission: Submission) -> None:
     codes, z = random_case()
     _, found, _, _ = run_quantizer(new_quantizer(submission, codes), z)
     right, _ = quantise(z, codes)
-    if close(found, right):
-        return
-    rows = z.permute(0, 2, 3, 1).reshape(-1, D)
-    farthest = codes[torch.cdist(rows, codes).argmax(dim=1)].view(N, HEIGHT, WIDTH, D)
-    unmoved = quantise(z.reshape(-1, D, 1, 1), codes)[0].reshape(z.shape)
-    not_back = right.permute(0, 2, 3, 1).reshape(z.shape)
     mistakes = {
-        "These are the farthest codes: argmin, not argmax.": farthest.permute(0, 3, 1, 2),
+        "These are the farthest codes: argmin, not argmax.": quantise(z, codes, farthest=True)[0],
         "The array was cut into rows with the channels in front: .permute(0, 2, 3, 1) moves them "
-        "to the end.": unmoved,
-        "The channels were not moved back: .permute(0, 3, 1, 2).": not_back,
+        "to the end.": quantise(z.reshape(-1, D, 1, 1), codes)[0].reshape(z.shape),
+        "The channels were not moved back: .permute(0, 3, 1, 2).": right.permute(
+            0, 2, 3, 1
+        ).reshape(z.shape),
         "This is z itself: nothing is quantised.": z,
     }
-    cause = [hint for hint, wrong in mistakes.items() if close(found, wrong)]
-    fail("The quantized array is not that of the nearest codes.", cause[0] if cause else "")
+    expect_close(found, right, "The quantized array is not that of the nearest codes.", mistakes)
 
 
 @check("nearest", points=3)
@@ -149,16 +151,11 @@ def gradients_pass_straight_through(submission: Submission) -> None:
     weights = torch.randn_like(z)
     quantizer = new_quantizer(submission, codes)
     gradient = quantizer.differentiate("", z, weights=weights, wrt=(0,), pick=1).inputs[0]
-    if gradient is None or bool((gradient == 0).all()):
-        fail(
-            "No gradient reaches the input through the quantized array.",
-            "Return z + (quantized - z).detach().",
-        )
-    expect(
-        close(gradient, weights),
-        "The gradient that reaches the input is not the one that arrived at the output.",
-        "Return z + (quantized - z).detach().",
-    )
+    hint = "Return z + (quantized - z).detach()."
+    if gradient is None or not gradient.any():
+        fail("No gradient reaches the input through the quantized array.", hint)
+    message = "The gradient that reaches the input is not the one that arrived at the output."
+    expect_close(gradient, weights, message, otherwise=hint)
 
 
 @check("straight_through", points=4)
@@ -169,7 +166,7 @@ def error_does_not_move_the_codebook(submission: Submission) -> None:
     answer = quantizer.differentiate("", z, weights=torch.randn_like(z), wrt=(0,), pick=1)
     gradient = answer.parameters.get(CODEBOOK)
     expect(
-        gradient is None or bool((gradient == 0).all()),
+        gradient is None or not gradient.any(),
         "The reconstruction error would move the codebook.",
         "Detach the difference: z + (quantized - z).detach().",
     )
@@ -187,8 +184,6 @@ def loss_is_codebook_plus_commitment(submission: Submission) -> None:
         found = expect_number(value, what="The loss")
         term = float(functional.mse_loss(quantized, z))
         right = (1 + beta) * term
-        if math.isclose(found, right, rel_tol=1e-4):
-            continue
         causes = {
             "The squares are summed: take their mean over all numbers.": right * z.numel(),
             "The squares are summed over the D numbers of a vector: take their mean.": right * D,
@@ -198,53 +193,63 @@ def loss_is_codebook_plus_commitment(submission: Submission) -> None:
             "beta is fixed at 0.25: use self.commitment_cost.": 1.25 * term,
             "Both terms are multiplied by beta.": 2 * beta * term,
         }
-        fail(
-            f"For beta = {beta:g} and a mean square of {term:.4f} the loss is {found:.4f}; it "
-            f"should be {right:.4f}.",
-            likely_cause(found, causes),
-        )
+        message = f"For beta = {beta:g} and a mean square of {term:.4f} the loss is {found:.4f}; "
+        expect_close(found, right, f"{message}it should be {right:.4f}.", causes)
 
 
 @check("quantizer_loss", points=8)
 def each_term_moves_its_own_side(submission: Submission) -> None:
     """The codebook term moves the codes only, the commitment term the encoder's outputs only."""
+    wrong_term = "beta belongs to the commitment term, and not to the codebook term."
     for beta in (0.25, 0.7):
         codes, z = random_case()
         quantizer = new_quantizer(submission, codes, beta)
         _, quantized, _, encodings = run_quantizer(quantizer, z)
-        difference = 2 * (z - quantized) / z.numel()
+        for_input = 2 * (z - quantized) / z.numel()
+        rows = for_input.permute(0, 2, 3, 1).reshape(-1, D)
         numbers = own_numbers(encodings, z, codes)
+        for_codes = torch.zeros_like(codes).index_add_(0, numbers, -rows)
         answer = quantizer.differentiate("", z, wrt=(0,), pick=0)
         to_input, to_codes = answer.inputs[0], answer.parameters.get(CODEBOOK)
-        if to_input is None or bool((to_input == 0).all()):
+        if to_input is None or not to_input.any():
             fail(
                 "The loss does not move the encoder's outputs.",
                 "In the commitment term, detach the quantized array and not z.",
             )
-        if not close(beta * difference, to_input, 1e-5):
-            hint = "In the commitment term detach the quantized array, in the other one z."
-            if close(difference, to_input, 1e-5):
-                hint = "beta belongs to the commitment term, and not to the codebook term."
-            elif close((1 + beta) * difference, to_input, 1e-5):
-                hint = "The codebook term moves them too: detach z in it."
-            fail("The loss moves the encoder's outputs by a wrong amount.", hint)
-        rows = difference.permute(0, 2, 3, 1).reshape(-1, D)
-        right = torch.zeros_like(codes).index_add_(0, numbers, -rows)
-        if to_codes is None or bool((to_codes == 0).all()):
+        expect_close(
+            to_input,
+            beta * for_input,
+            "The loss moves the encoder's outputs by a wrong amount.",
+            {
+                wrong_term: for_input,
+                "The codebook term moves them too: detach z in it.": (1 + beta) * for_input,
+            },
+            "In the commitment term detach the quantized array, in the other one z.",
+            tolerance=1e-5,
+        )
+        if to_codes is None or not to_codes.any():
             fail(
                 "The loss does not move the codebook.",
                 "Compute the codebook term before the straight-through step, and detach z in it.",
             )
-        if not close(to_codes, right, 1e-5):
-            hint = "In the codebook term detach z, in the other one the quantized array."
-            if close(to_codes, beta * right, 1e-5):
-                hint = "beta belongs to the commitment term, and not to the codebook term."
-            elif close(to_codes, (1 + beta) * right, 1e-5):
-                hint = "The commitment term moves it too: detach the quantized array in it."
-            fail("The loss moves the codebook by a wrong amount.", hint)
+        both = "The commitment term moves it too: detach the quantized array in it."
+        expect_close(
+            to_codes,
+            for_codes,
+            "The loss moves the codebook by a wrong amount.",
+            {wrong_term: beta * for_codes, both: (1 + beta) * for_codes},
+            "In the codebook term detach z, in the other one the quantized array.",
+            tolerance=1e-5,
+        )
 
 
 # Perplexity.
+
+
+def entropy(numbers: Tensor, n_codes: int) -> float:
+    """Entropy of the codes' shares, in nats."""
+    shares = torch.bincount(numbers, minlength=n_codes) / len(numbers)
+    return float(-(shares * torch.log(shares + 1e-10)).sum())
 
 
 @check("perplexity", points=6)
@@ -252,28 +257,27 @@ def perplexity_counts_the_codes_in_use(submission: Submission) -> None:
     """The perplexity is exp(entropy) of the codes' shares: 1 for one code, K for all alike."""
     codes, _ = random_case()
     quantizer = new_quantizer(submission, codes)
-    for numbers in ([4] * 12, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [0, 0, 0, 0, 1, 1, 2, 5]):
+    for numbers in ([4] * 12, list(range(K)), [0, 0, 0, 0, 1, 1, 2, 5]):
         z = codes[numbers].T.reshape(1, D, 1, len(numbers)).contiguous()
         _, _, value, encodings = run_quantizer(quantizer, z)
         found = expect_number(value, what="The perplexity")
         chosen = own_numbers(encodings, z, codes)
-        shares = torch.bincount(chosen, minlength=K) / len(chosen)
-        entropy = float(-(shares * torch.log(shares + 1e-10)).sum())
-        right = math.exp(entropy)
-        if math.isclose(found, right, rel_tol=1e-3):
-            continue
+        nats = entropy(chosen, K)
+        right = math.exp(nats)
         causes = {
-            "This is the entropy: take exp of it.": entropy,
-            "The logarithm has base 2, and exp has base e.": math.exp(entropy / math.log(2)),
-            "The entropy has a minus sign.": math.exp(-entropy),
+            "This is the entropy: take exp of it.": nats,
+            "The logarithm has base 2, and exp has base e.": math.exp(nats / math.log(2)),
+            "The entropy has a minus sign.": math.exp(-nats),
             "This is the number of codes in use; their shares count, too.": len(chosen.unique()),
         }
-        fail(
+        expect_close(
+            found,
+            right,
             f"For the codes {chosen.tolist()} the perplexity is {found:.3f}; it should be "
             f"{right:.3f}.",
-            likely_cause(
-                found, causes, "exp(-sum p log p), with p the share of each code.", tolerance=1e-3
-            ),
+            causes,
+            "exp(-sum p log p), with p the share of each code.",
+            tolerance=1e-3,
         )
 
 
@@ -285,32 +289,29 @@ def model_joins_its_parts(submission: Submission) -> None:
     """forward(x) returns the quantiser's loss, the decoded quantized array, and the perplexity."""
     codes, _ = random_case()
     quantizer = new_quantizer(submission, codes)
-    encoder = submission.build("helpers.checks.tiny.TinyCoder", 3, D)
-    decoder = submission.build("helpers.checks.tiny.TinyCoder", D, 3)
+    encoder, decoder = (
+        submission.build("helpers.checks.common.tiny.TinyCoder", *channels)
+        for channels in ((3, D), (D, 3))
+    )
     model = submission.new("Model", encoder, quantizer, decoder)
     images = torch.rand(N, 3, HEIGHT, WIDTH) - 0.5
-    answer = model.call("", images)
-    if not isinstance(answer, list) or len(answer) != 3:
-        fail("forward should return three things: loss, x_hat, perplexity.")
-    x_hat = expect_tensor(answer[1], (N, 3, HEIGHT, WIDTH), what="The x_hat that forward returns")
+    message = "forward should return three things: loss, x_hat, perplexity."
+    found_loss, x_hat, found_perplexity = expect_several(model.call("", images), 3, message)
+    x_hat = expect_tensor(x_hat, tuple(images.shape), what="The x_hat that forward returns")
     z = encoder.tensor("", images)
     loss, quantized, perplexity, _ = run_quantizer(quantizer, z)
-    right = decoder.tensor("", quantized)
-    if not close(x_hat, right):
-        skipped = close(x_hat, decoder.tensor("", z))
-        fail(
-            "x_hat is not the decoder's answer to the quantized array.",
-            "The quantiser is skipped." if skipped else "",
-        )
-    for value, expected, what in (
-        (answer[0], loss, "The loss"),
-        (answer[2], perplexity, "The perplexity"),
+    message = "x_hat is not the decoder's answer to the quantized array."
+    skipped = {"The quantiser is skipped.": decoder.tensor("", z)}
+    expect_close(x_hat, decoder.tensor("", quantized), message, skipped)
+    for what, value, right in (
+        ("The loss", found_loss, loss),
+        ("The perplexity", found_perplexity, perplexity),
     ):
-        # Compared as they are: a broken one costs its own check.
-        if isinstance(value, Tensor) and isinstance(expected, Tensor):
-            same = torch.allclose(value, expected, rtol=1e-4, equal_nan=True)
+        # Compared without being checked: each has its own check.
+        if isinstance(value, Tensor) and isinstance(right, Tensor):
+            same = torch.allclose(value, right, rtol=1e-4, equal_nan=True)
         else:
-            same = value == expected
+            same = value == right
         expect(same, f"{what} that forward returns is not the quantiser's.")
 
 
@@ -323,11 +324,13 @@ def error_is_in_units_of_the_variance(submission: Submission) -> None:
         found = expect_number(answer, what="What normalised_error returns")
         squared = float(functional.mse_loss(x_hat, x))
         right = squared / D6["data_variance"]
-        expect(
-            math.isclose(found, right, rel_tol=2e-3),
+        expect_close(
+            found,
+            right,
             f"For a mean squared error of {squared:.4f} it gave {found:.4f}, and should give "
             f"{right:.4f}.",
-            f"Divide by the variance, {D6['data_variance']}, not by its square root.",
+            otherwise=f"Divide by the variance, {D6['data_variance']}, not by its square root.",
+            tolerance=2e-3,
         )
 
 
@@ -341,34 +344,26 @@ def trial(submission: Submission, lr: float) -> Trial:
         lr,
         model="TinyVQVAE",
         criterion="torch.nn.MSELoss",
-        loss=_total_loss,
+        loss=lambda model, x, images, labels: model(images)[0] + _error(model, x, images, labels),
         reported=_error,
     )
-
-
-def _total_loss(model: nn.Module, _: Tensor, images: Tensor, __: Tensor) -> Tensor:
-    quantizer_loss, x_hat, _ = model(images)
-    total: Tensor = quantizer_loss + functional.mse_loss(x_hat, images)
-    return total
 
 
 def _error(model: nn.Module, _: Tensor, images: Tensor, __: Tensor) -> Tensor:
     return functional.mse_loss(model(images)[1], images)
 
 
-@check("training", points=4)
-def train_epoch_returns_the_mean_error(submission: Submission) -> None:
-    """train_epoch returns the mean reconstruction error over all images, without other terms."""
-    expect_mean_loss(trial(submission, lr=0.0))
-
-
-@check("training", points=6)
-def train_epoch_makes_the_right_steps(submission: Submission) -> None:
-    """Two epochs of train_epoch move the parameters down the sum of all terms."""
-    expect_right_steps(
-        trial(submission, lr=0.5),
-        hint="For each batch: zero_grad, the quantiser's loss plus the error, backward, step.",
-    )
+check_training(
+    __name__,
+    trial,
+    points=(4, 6),
+    lr=0.5,
+    hint="For each batch: zero_grad, the quantiser's loss plus the error, backward, step.",
+    returns="the_mean_error",
+    mean_title="train_epoch returns the mean reconstruction error over all images, without other "
+    "terms.",
+    steps_title="Two epochs of train_epoch move the parameters down the sum of all terms.",
+)
 
 
 # The trained models.
@@ -376,7 +371,7 @@ def train_epoch_makes_the_right_steps(submission: Submission) -> None:
 
 @dataclass(frozen=True)
 class Findings:
-    """What is found of the trained models."""
+    """Measurements of the trained models."""
 
     size: VQVAESize
     #: Normalised errors.
@@ -394,16 +389,15 @@ def findings(submission: Submission) -> Findings:
     """The trained models' errors and codes.
 
     The encoder's outputs are quantised here, by brute force, and enter another process, so that
-    what is decoded comes from codes of the codebook alone.
+    the decoder gets nothing but codes of the codebook.
     """
     splits = [cifar10_tensors(train=True)[::4], cifar10_tensors(train=False)]
     codes = submission.checkpoint("vqvae").get(f"quantizer.{CODEBOOK}")
     if codes is None or codes.ndim != 2:
         fail(f"The checkpoint has no codebook quantizer.{CODEBOOK}.")
     sizes = [size for size in VQVAE_SIZES.values() if size.num_embeddings == len(codes)]
-    if not sizes:
-        allowed = " or ".join(str(size.num_embeddings) for size in VQVAE_SIZES.values())
-        fail(f"The codebook has {len(codes)} codes; {allowed} are asked for.")
+    allowed = " or ".join(str(size.num_embeddings) for size in VQVAE_SIZES.values())
+    expect(bool(sizes), f"The codebook has {len(codes)} codes; {allowed} are asked for.")
     model = submission.trained("vqvae")
     outputs = [model.apply("encoder", x, what="The encoder's output") for x in splits]
     for z, x in zip(outputs, splits, strict=True):
@@ -412,50 +406,33 @@ def findings(submission: Submission) -> Findings:
     other = submission.trained("vqvae_no_commitment", beside=model)
     uncommitted = other.apply("encoder", splits[1], what="The other encoder's output")
     model = submission.trained("vqvae")
-    errors: list[float] = []
-    shares = torch.zeros(len(codes))
+    errors, entropies = [], []
     for z, x in zip(outputs, splits, strict=True):
         quantised, numbers = quantise(z, codes.float())
-        if not errors:
-            shares = torch.bincount(numbers, minlength=len(codes)) / len(numbers)
+        entropies.append(entropy(numbers, len(codes)))
         x_hat = model.apply("decoder", quantised, what="The decoder's output")
         expect(x_hat.shape == x.shape, "Decoded images should be (N, 3, 32, 32).")
         errors.append(float(functional.mse_loss(x_hat, x)) / D6["data_variance"])
-    return Findings(
-        size=sizes[0],
-        training=errors[0],
-        test=errors[1],
-        perplexity=math.exp(float(-(shares * torch.log(shares + 1e-10)).sum())),
-        spread=float(outputs[1].double().square().mean().sqrt()),
-        spread_uncommitted=float(uncommitted.double().square().mean().sqrt()),
-    )
+    spreads = [float(z.double().square().mean().sqrt()) for z in (outputs[1], uncommitted)]
+    return Findings(sizes[0], errors[0], errors[1], math.exp(entropies[0]), spreads[0], spreads[1])
 
 
-#: A model that always answers with the mean image has a normalised error of 1.
-LEARNED_SOMETHING = 0.5
-
-
-@check("result", points=3)
-def model_has_learned(submission: Submission) -> str:
-    """The trained model does clearly better than the mean image would."""
-    error = findings(submission).training
-    expect(
-        error < LEARNED_SOMETHING,
-        f"Normalised error {error:.3f}: the mean alone would reach 1.",
-        RUN_AGAIN,
-    )
-    return f"Normalised error {error:.3f}."
+# A model that always answers with the mean image has a normalised error of 1.
+check_learned(
+    __name__,
+    findings,
+    points=3,
+    below=0.5,
+    figure="Normalised error {:.3f}",
+    instead=": the mean alone would reach 1.",
+)
 
 
 @check("result", points=8)
 def training_error_is_low(submission: Submission) -> str:
     """Training images, told in words of the codebook, are painted with a small error."""
     found = findings(submission)
-    most = found.size.max_loss
-    expect(
-        found.training < most, f"Normalised error {found.training:.3f}; it must be below {most}."
-    )
-    return f"Normalised error {found.training:.3f} (must be below {most})."
+    return expect_low(f"Normalised error {found.training:.3f}", found.training, found.size.max_loss)
 
 
 @check("result", points=4)
@@ -472,30 +449,19 @@ def codebook_is_used(submission: Submission) -> str:
 def commitment_keeps_outputs_near(submission: Submission) -> str:
     """Without the commitment term, the encoder's outputs run away."""
     found = findings(submission)
-    ratio = found.spread_uncommitted / max(found.spread, 1e-12)
     note = (
         f"The encoder's outputs have a root mean square of {found.spread:.2g} with the commitment "
         f"term and {found.spread_uncommitted:.2g} without"
     )
     least = D6["min_spread_ratio"]
     expect(
-        ratio >= least,
+        found.spread_uncommitted / max(found.spread, 1e-12) >= least,
         f"{note}; expected is at least {least:g} times as much.",
         "Was the second model trained with a commitment cost of 0?",
     )
     return f"{note}."
 
 
-@check("result", points=2)
-def checkpoints_are_within_their_budget(submission: Submission) -> str:
-    """The trained models that are handed in have no more parameters than allowed."""
-    within_budget(submission.checkpoint("vqvae_no_commitment"), D6)
-    return within_budget(submission.checkpoint("vqvae"), D6)
-
-
-@check("result", points=0)
-def reported_error_agrees(submission: Submission) -> str:
-    """The error that your training reported last agrees with the one measured now."""
-    # The mean over the last epoch lags behind its end, while the error still falls.
-    error = findings(submission).training
-    return expect_reported(submission.losses("vqvae"), error, tolerance=0.15)
+check_budget(__name__, points=2)
+# The mean over the last epoch lags behind its end, while the error still falls.
+check_reported(__name__, findings, tolerance=0.15, word="error")

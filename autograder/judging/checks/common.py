@@ -1,0 +1,84 @@
+"""The hidden checks that several deliverables have. What they measure is in ``helpers.checks``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from helpers.checking import Object, Submission, close, expect
+from helpers.checks.common.architecture import expect_all_used
+from helpers.checks.common.declaring import declare
+from helpers.checks.common.images import random_images
+from helpers.checks.common.results import Measure
+from helpers.checks.common.trial import MakeTrial, expect_training_mode
+
+
+def expect_state_is_all(
+    first: Object, second: Object, answer: Callable[[Object, Tensor], Tensor]
+) -> None:
+    """Fail unless two autoencoders with one state dict agree, and all parameters have a part in it.
+
+    Args:
+        answer: a model's images for some images.
+    """
+    second.load(first.state())
+    images = random_images(5)
+    expect(
+        close(answer(first, images), answer(second, images)),
+        "Two models with the same parameters give different outputs.",
+        "Are layers kept in a plain list, or is there something random in forward?",
+    )
+    expect_all_used(first.differentiate("", images, weights=torch.randn(5, 1, 28, 28)).parameters)
+
+
+def check_training_mode(module: str, trial: MakeTrial, *, points: float, lr: float) -> None:
+    """Declare ``model_is_in_training_mode``: whatever mode the model was in before."""
+
+    def mode(submission: Submission) -> None:
+        expect_training_mode(trial(submission, lr))
+
+    title = "train_epoch trains with the model in training mode, whatever mode it was in before."
+    declare(module, "training", points, "model_is_in_training_mode", title, mode)
+
+
+def check_test_score(
+    module: str,
+    scores: Measure,
+    *,
+    points: float,
+    limit: float,
+    figure: str = "loss",
+    formats: tuple[str, str] = (".1f", ".0f"),
+    unit: str = "",
+    word: str = "loss",
+    images: str = "digits",
+) -> None:
+    """Declare ``test_loss_is_close_to_training_loss``: the loss on new images is low, too.
+
+    Args:
+        module: ``__name__`` of the module that declares it.
+        scores: measures the trained model.
+        points: what it is worth.
+        limit: what the test loss must be below: a little more than the pass mark.
+        figure: what is measured, such as "MSE".
+        formats: how the losses and how the limit are written.
+        unit: what follows in the note, with a space in front.
+        word: "loss" or "error", for the name of the check.
+        images: what is new, for the title.
+    """
+
+    def generalises(submission: Submission) -> str:
+        found = scores(submission)
+        test, training = (format(loss, formats[0]) for loss in (found.test, found.training))
+        expect(
+            found.test < limit,
+            f"Test {figure} {test} (training {training}); it must be below {limit:{formats[1]}}.",
+        )
+        return f"Test {figure} {test}, training {training}{unit}."
+
+    title = f"The model does on new {images} nearly what it does on those it was trained on."
+    declare(
+        module, "result", points, f"test_{word}_is_close_to_training_{word}", title, generalises
+    )

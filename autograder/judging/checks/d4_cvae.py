@@ -1,0 +1,49 @@
+"""The checks of deliverable 4 that students do not see."""
+
+from __future__ import annotations
+
+import torch
+
+from autograder.judging.checks.common import check_test_score, check_training_mode
+from helpers.checking import Submission, check, expect
+from helpers.checks.common import sampling, vae_model
+from helpers.checks.common.vae_model import new_vae
+from helpers.checks.d4_cvae import D4, N_CLASSES, findings, some_vectors, trial
+
+
+@check("architecture", points=3)
+def zero_condition_is_a_condition(submission: Submission) -> None:
+    """A condition that is all zeros is read like any other, and not taken for none."""
+    model, zeros = new_vae(submission, N_CLASSES), torch.zeros(5, N_CLASSES)
+    vae_model.expect_forward_parameters(model, zeros)
+    vae_model.expect_forward_decodes(model, zeros)
+
+
+@check("architecture", points=2)
+def sampling_is_as_it_was(submission: Submission) -> None:
+    """reparameterize(mu, logvar) still draws from N(mu, exp(logvar)), with its gradients."""
+    model = new_vae(submission, N_CLASSES)
+    sampling.expect_right_spread(model)
+    sampling.expect_sampling_gradients(model)
+
+
+@check("architecture", points=2)
+def gradients_reach_every_parameter(submission: Submission) -> None:
+    """Every parameter has a part in the image."""
+    vae_model.expect_every_part_used(new_vae(submission, N_CLASSES), some_vectors(5))
+
+
+check_training_mode(__name__, trial, points=2, lr=0.01)
+check_test_score(__name__, findings, points=2, limit=1.05 * D4.max_loss, unit=" nats per image")
+
+
+@check("result", points=2)
+def handwriting_varies(submission: Submission) -> str:
+    """The draws for one digit differ from each other."""
+    spread = float(findings(submission).draws.std(dim=1).mean())
+    expect(
+        spread > 0.08,
+        f"The pixels of the draws for one digit vary by {spread:.3f} only.",
+        "Does the decoder use its code?",
+    )
+    return f"The pixels of the draws for one digit vary by {spread:.3f}."

@@ -1,0 +1,71 @@
+"""The checks of deliverable 5 that students do not see."""
+
+from __future__ import annotations
+
+import torch
+
+from autograder.judging.checks.common import check_test_score
+from helpers.checking import Submission, check, expect
+from helpers.checks.common import sampling, vae_model
+from helpers.checks.common.architecture import expect_all_used
+from helpers.checks.common.trial import expect_training_mode
+from helpers.checks.common.vae_model import new_vae
+from helpers.checks.d5_structured_prediction import (
+    D5,
+    QUARTER_DIM,
+    baseline_trial,
+    findings,
+    new_baseline,
+    some_quarters,
+    trial,
+)
+
+
+@check("architecture", points=2)
+def zero_condition_is_a_condition(submission: Submission) -> None:
+    """A quarter that is all black is read like any other, and not taken for none."""
+    model, zeros = new_vae(submission, QUARTER_DIM), torch.zeros(5, QUARTER_DIM)
+    vae_model.expect_forward_parameters(model, zeros)
+    vae_model.expect_forward_decodes(model, zeros)
+
+
+@check("architecture", points=3)
+def the_class_serves_all_three(submission: Submission) -> None:
+    """The class is still the one of the last two deliverables: C = 0 and C = 10 work."""
+    for condition in (None, torch.eye(10)[:5]):
+        model = new_vae(submission, 0 if condition is None else 10)
+        vae_model.expect_forward_parameters(model, condition)
+        vae_model.expect_forward_decodes(model, condition)
+        sampling.expect_right_spread(model)
+
+
+@check("baseline_network", points=2)
+def baseline_uses_all_of_itself(submission: Submission) -> None:
+    """Every parameter of the baseline has a part in its image."""
+    weights = torch.randn(5, 1, 28, 28)
+    answer = new_baseline(submission).differentiate("", some_quarters(5), weights=weights)
+    expect_all_used(answer.parameters)
+
+
+@check("architecture", points=1)
+def gradients_reach_every_parameter(submission: Submission) -> None:
+    """Every parameter has a part in the image."""
+    vae_model.expect_every_part_used(new_vae(submission, QUARTER_DIM), some_quarters(5))
+
+
+@check("training", points=2)
+def models_are_in_training_mode(submission: Submission) -> None:
+    """Both functions train in training mode, whatever mode the model was in before."""
+    expect_training_mode(trial(submission, lr=0.01))
+    expect_training_mode(baseline_trial(submission, lr=0.01))
+
+
+check_test_score(__name__, findings, points=2, limit=1.07 * D5.max_loss, unit=" nats per image")
+
+
+@check("result", points=2)
+def answers_differ(submission: Submission) -> str:
+    """The hidden part differs from draw to draw."""
+    spread = findings(submission).spread
+    expect(spread > 0.03, f"The hidden pixels vary by {spread:.3f} only from draw to draw.")
+    return f"The hidden pixels vary by {spread:.3f} from draw to draw."

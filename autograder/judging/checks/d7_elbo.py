@@ -1,0 +1,18 @@
+"""The checks of deliverable 7 that students do not see."""
+
+from __future__ import annotations
+
+from autograder.judging.checks.common import check_test_score, check_training_mode
+from helpers.checks.d7_elbo.model import D7, trial
+from helpers.checks.d7_elbo.result import findings
+
+check_training_mode(__name__, trial, points=0.25, lr=0.01)
+check_test_score(
+    __name__,
+    findings,
+    points=1,
+    limit=1.05 * D7.max_loss,
+    formats=(".1f", ".1f"),
+    unit=" nats per image",
+    images="images",
+)

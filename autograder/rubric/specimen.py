@@ -1,0 +1,101 @@
+"""Submissions made from the master: for the demonstration, the rubric's tests and benchmarks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from autograder.judging import OWN, Master, identify
+from autograder.release import released_notebook
+
+#: What a student's solution is called in a specimen: where the released cell has its marker.
+_MARKS = ("### BEGIN SOLUTION", "### END SOLUTION")
+#: The cells that a student runs to train a model and hand it in.
+_TRAINED = ("given", "solution", "train", "handin")
+
+
+def solved(master: Master, changes: Mapping[str, str] | None = None) -> NotebookNode:
+    """The released notebook with the master's solutions filled in.
+
+    Args:
+        changes: another text for some of the solution cells, by name.
+    """
+    changes = changes or {}
+    notebook = released_notebook(master)
+    for node in notebook.cells:
+        cell = identify(node, master)
+        if cell is not None and cell.kind in OWN:
+            # A model answer without its marking scheme, which is for graders.
+            text = changes.get(cell.name, cell.source).partition("**Marking:**")[0]
+            node.source = "\n".join(
+                line for line in text.splitlines() if line.strip() not in _MARKS
+            )
+    return notebook
+
+
+def save_notebook(notebook: NotebookNode, folder: Path, name: str) -> Path:
+    """Save a notebook as ``<folder>/<name>.ipynb``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def execute(path: Path, kinds: tuple[str, ...], master: Master, timeout: int = 1800) -> None:
+    """Run a notebook's cells of some kinds in a real kernel, in its folder, as a student would.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: if a cell raises.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    everything = notebook.cells
+    known = [(node, identify(node, master)) for node in everything]
+    notebook.cells = [node for node, cell in known if cell is not None and cell.kind in kinds]
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=ERROR"],
+    )
+    client.execute()
+    notebook.cells = everything
+    nbformat.write(notebook, path)
+
+
+def reported_loss(folder: Path, name: str) -> float:
+    """The last loss in a training's history."""
+    losses = json.loads((folder / "checkpoints" / f"{name}.json").read_text())["losses"]
+    return float(losses[-1])
+
+
+def hand_in(
+    master: Master,
+    student: str,
+    changes: dict[str, str],
+    work: Path,
+    handins: Path,
+    replace: Mapping[str, str] | None = None,
+) -> Path:
+    """Do as a student does: fill in, train, run the hand-in cell, send the zip.
+
+    Args:
+        changes: another text for some of the solution cells, by name.
+        work: the student's folder; it is returned.
+        handins: where the zip is sent.
+        replace: words to replace in every cell, such as another seed.
+    """
+    notebook = solved(master, changes)
+    for node in notebook.cells:
+        for old, new in (replace or {}).items():
+            node.source = node.source.replace(old, new)
+        if node.source.startswith("# Hand-in:"):
+            node.source = node.source.replace("your-id", student)
+    execute(save_notebook(notebook, work, master.deliverable.id), _TRAINED, master)
+    shutil.copy(work / f"{master.deliverable.id}-{student}.zip", handins)
+    return work

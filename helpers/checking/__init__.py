@@ -1,0 +1,72 @@
+"""What a check is: how one is written, what it may ask, and what answers it.
+
+The same check runs in the student's notebook and in the grader;
+see :mod:`helpers.checking.registry`.
+"""
+
+from helpers.checking.engine import Engine, failure
+from helpers.checking.expect import (
+    CheckFailedError,
+    close,
+    expect,
+    expect_close,
+    expect_gradients,
+    expect_number,
+    expect_several,
+    expect_tensor,
+    expect_tensors,
+    fail,
+    likely_cause,
+)
+from helpers.checking.registry import (
+    PUBLIC,
+    Check,
+    CheckFunction,
+    Result,
+    Status,
+    check,
+    load_checks,
+    run,
+)
+from helpers.checking.submission import (
+    Derivatives,
+    Failure,
+    Layer,
+    Object,
+    Ref,
+    Request,
+    StudentError,
+    Submission,
+)
+
+__all__ = [
+    "PUBLIC",
+    "Check",
+    "CheckFailedError",
+    "CheckFunction",
+    "Derivatives",
+    "Engine",
+    "Failure",
+    "Layer",
+    "Object",
+    "Ref",
+    "Request",
+    "Result",
+    "Status",
+    "StudentError",
+    "Submission",
+    "check",
+    "close",
+    "expect",
+    "expect_close",
+    "expect_gradients",
+    "expect_number",
+    "expect_several",
+    "expect_tensor",
+    "expect_tensors",
+    "fail",
+    "failure",
+    "likely_cause",
+    "load_checks",
+    "run",
+]

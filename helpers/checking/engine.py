@@ -1,0 +1,279 @@
+"""What answers a check's requests, in the process where the student's code runs."""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import random
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from helpers.checking.submission import Failure, Ref, Request, StudentError
+
+#: Depth to which lists and dicts are passed on; deeper ones stay behind a handle.
+_MAX_DEPTH = 6
+_MAX_TEXT = 500
+
+
+class Engine:
+    """Answers requests about the names of one notebook.
+
+    Args:
+        names: the notebook's global names.
+        failures: for a name that should be there and is not, what became of the cell that
+            should have defined it.
+    """
+
+    def __init__(
+        self, names: dict[str, Any], failures: dict[str, StudentError] | None = None
+    ) -> None:
+        self._names = names
+        self._failures = {} if failures is None else failures
+        self._objects: list[Any] = []
+
+    def execute(self, request: Request) -> Any:
+        """Do what ``request`` asks; see the methods below for each ``op``.
+
+        Returns:
+            Plain data, tensors (detached copies on the CPU) and :class:`Ref`.
+
+        Raises:
+            StudentError: if the student's code gave no answer.
+        """
+        operation: Callable[..., Any] = getattr(self, f"_op_{request.op}")
+        with student_code():
+            args, kwargs = self._restore(request.args), self._restore(request.kwargs)
+            return self._plain(operation(request, *args, **kwargs))
+
+    # Operations. Each takes the request and its arguments.
+
+    def _op_call(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        """Call what lies at the path."""
+        called = self._find(request)
+        with torch.enable_grad():
+            return called(*_to_device(called, args), **kwargs)
+
+    def _op_get(self, request: Request) -> Any:
+        """The value at the path."""
+        return self._find(request)
+
+    def _op_apply(self, request: Request, inputs: Tensor, pick: int | None = None) -> Any:
+        """Call a module in eval mode without gradients, and leave its modes as they were."""
+        module = self._find(request)
+        modes = {m: m.training for m in module.modules()} if isinstance(module, nn.Module) else {}
+        try:
+            for each in modes:
+                each.training = False
+            with torch.no_grad():
+                output = module(*_to_device(module, (inputs,)))
+                return output if pick is None else output[pick]
+        finally:
+            for each, training in modes.items():
+                each.training = training
+
+    def _op_differentiate(
+        self,
+        request: Request,
+        *inputs: Any,
+        weights: Tensor | None = None,
+        wrt: list[int] | None = None,
+        pick: int | None = None,
+    ) -> Any:
+        """Gradients of sum(weights * output) for inputs and parameters; see :class:`Object`."""
+        called = self._find(request)
+        arguments = _to_device(called, inputs)
+        for index in wrt or ():
+            arguments[index] = arguments[index].detach().clone().requires_grad_()
+        sources = {str(index): arguments[index] for index in wrt or ()}
+        with torch.enable_grad():
+            output = called(*arguments)
+            output = output if pick is None else output[pick]
+            total = (output if weights is None else output * weights.to(output.device)).sum()
+        if isinstance(called, nn.Module):
+            sources |= dict(called.named_parameters())
+        gradients: Any = [None] * len(sources)
+        if total.requires_grad:
+            wanted = list(sources.values())
+            gradients = torch.autograd.grad(total, wanted, allow_unused=True)
+        return {"output": output, "gradients": dict(zip(sources, gradients, strict=True))}
+
+    def _op_parameters(self, request: Request) -> Any:
+        """The trainable parameters of the module at the path, by name."""
+        named = self._module(request).named_parameters()
+        return {name: value for name, value in named if value.requires_grad}
+
+    def _op_state(self, request: Request) -> Any:
+        """The state dict of the module at the path."""
+        return dict(self._module(request).state_dict())
+
+    def _op_load(self, request: Request, state: dict[str, Tensor]) -> None:
+        """Load a state dict strictly."""
+        self._module(request).load_state_dict(state)
+
+    def _op_layers(self, request: Request) -> Any:
+        """The modules at the path, outermost first: the fields of :class:`Layer` of each."""
+        return [
+            [
+                path,
+                type(layer).__name__,
+                any(True for _ in layer.children()),
+                type(layer).__module__.startswith("torch."),
+                sum(p.numel() for p in layer.parameters(recurse=False)),
+            ]
+            for path, layer in self._module(request).named_modules()
+        ]
+
+    def _op_holds(self, request: Request, model: nn.Module) -> int:
+        """How many of the model's parameters an optimiser updates."""
+        groups = self._find(request).param_groups
+        held = {id(parameter) for group in groups for parameter in group["params"]}
+        return sum(id(parameter) in held for parameter in model.parameters())
+
+    def _op_build(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        """An object of a class of torch, torchvision or the kit."""
+        module, _, name = request.path.rpartition(".")
+        if module.partition(".")[0] not in ("torch", "torchvision", "helpers"):
+            raise ValueError(f"{request.path} is not of torch, torchvision or the kit")
+        return getattr(importlib.import_module(module), name)(*args, **kwargs)
+
+    def _op_pil_image(self, request: Request, pixels: Tensor) -> Any:
+        """A PIL image from (H, W) or (H, W, 3) bytes."""
+        from PIL import Image
+
+        return Image.fromarray(pixels.to(torch.uint8).numpy())
+
+    def _op_trained(self, request: Request) -> Any:
+        """The model of a training line that has run."""
+        from helpers import training
+
+        if request.path not in training.models:
+            raise StudentError("unattempted", "Run the training cell first.")
+        return training.models[request.path]
+
+    def _op_losses(self, request: Request) -> Any:
+        """The losses that a training line wrote down."""
+        from helpers import training
+
+        history = training.histories.get(request.path)
+        return list(history.losses) if history else []
+
+    def _op_forget(self, request: Request) -> None:
+        """Drop every object that a request has made so far."""
+        self._objects.clear()
+
+    def _op_seed(self, request: Request, seed: int) -> None:
+        """Seed every source of random numbers."""
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
+    # Finding things.
+
+    def _find(self, request: Request) -> Any:
+        """What a request's target and path name."""
+        first, *rest = request.path.split(".") if request.path else [""]
+        if request.target is not None:
+            found = self._objects[request.target.number]
+            rest = [first, *rest] if first else []
+        elif first in self._names:
+            found = self._names[first]
+        else:
+            raise self._failures.get(first) or StudentError(
+                "unattempted", f"`{first}` is not defined: complete its cell and run it."
+            )
+        for part in rest:
+            if not hasattr(found, part):
+                kind = type(found).__name__
+                raise StudentError("error", f"{kind} has no attribute or method `{part}`.")
+            found = getattr(found, part)
+        return found
+
+    def _module(self, request: Request) -> nn.Module:
+        found = self._find(request)
+        if not isinstance(found, nn.Module):
+            name = f"`{request.path}`" if request.path else type(found).__name__
+            raise StudentError("error", f"{name} should be a torch nn.Module.")
+        return found
+
+    # What crosses.
+
+    def _restore(self, value: Any) -> Any:
+        if isinstance(value, Ref):
+            return self._objects[value.number]
+        if isinstance(value, Tensor):
+            return value.clone()  # student code may change it, and a check may need it again
+        if isinstance(value, list | tuple):
+            return type(value)(self._restore(item) for item in value)
+        if isinstance(value, dict):
+            return {key: self._restore(item) for key, item in value.items()}
+        return value
+
+    def _plain(self, value: Any, depth: int = 0) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int | float):
+            return float(value) if isinstance(value, float) else int(value)
+        if isinstance(value, str):
+            return value[:_MAX_TEXT]
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, Tensor):
+            return value.detach().to("cpu", copy=True).contiguous()
+        if depth < _MAX_DEPTH and isinstance(value, list | tuple):
+            return [self._plain(item, depth + 1) for item in value]
+        if depth < _MAX_DEPTH and isinstance(value, dict):
+            return {str(key): self._plain(item, depth + 1) for key, item in value.items()}
+        self._objects.append(value)
+        return Ref(len(self._objects) - 1, type(value).__name__[:_MAX_TEXT])
+
+
+@contextmanager
+def student_code() -> Iterator[None]:
+    """Whatever student code raises in here becomes a :class:`StudentError`."""
+    try:
+        yield
+    except StudentError:
+        raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exception:
+        raise failure(exception) from exception
+
+
+def failure(exception: BaseException) -> StudentError:
+    """What an exception from student code means, in a sentence for its author."""
+    name, text = type(exception).__name__, str(exception).strip()
+    kind: Failure = "error"
+    if isinstance(exception, NotImplementedError) and not text:
+        # What an untouched TODO raises. torch's own NotImplementedErrors have a text.
+        return StudentError("unattempted", "This part still raises NotImplementedError.")
+    if isinstance(exception, MemoryError) or "alloc_cpu" in text or "out of memory" in text:
+        kind = "out-of-memory"
+    elif isinstance(exception, TimeoutError):
+        kind = "timeout"
+    message = f"{name}: {text[:_MAX_TEXT]}" if text else name
+    return StudentError(kind, message + _place(exception))
+
+
+def _place(exception: BaseException) -> str:
+    """Where in the student's own cells it happened: the line's text, if there is one."""
+    for frame in reversed(traceback.extract_tb(exception.__traceback__)):
+        if "ipython-input" in frame.filename or "ipykernel" in frame.filename:
+            line = linecache.getline(frame.filename, frame.lineno or 0).strip()
+            return f" (in your line `{line[:120]}`)" if line else ""
+    return ""
+
+
+def _to_device(module: Any, args: tuple[Any, ...]) -> list[Any]:
+    """Tensors among ``args``, moved to where the parameters of a module (or its method) are."""
+    module = getattr(module, "__self__", module)
+    parameter = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+    if parameter is None:
+        return list(args)
+    return [arg.to(parameter.device) if isinstance(arg, Tensor) else arg for arg in args]

@@ -1,0 +1,132 @@
+"""Checks: how one is written, found, and run against a submission.
+
+A check is a function of one :class:`~helpers.checking.Submission`. Its docstring says in one
+sentence what is right. It returns None or a note worth reading, or calls
+:func:`helpers.checking.fail`. Students see the checks in ``helpers.checks``; the grader adds a
+package of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from helpers.checking.expect import CheckFailedError
+from helpers.checking.submission import StudentError, Submission
+from helpers.deliverables import DELIVERABLES
+
+CheckFunction = Callable[[Submission], str | None]
+
+#: The package of the checks that students may see, a module for each deliverable.
+PUBLIC = "helpers.checks"
+
+
+class Status(StrEnum):
+    """How a check ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    #: The TODO still raises NotImplementedError, or its cell was never run.
+    UNATTEMPTED = "unattempted"
+    #: The student's code raised.
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out-of-memory"
+    #: Our fault: no mark, to be graded again.
+    INFRASTRUCTURE = "infrastructure"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a submission must do.
+
+    Attributes:
+        id: ``<deliverable>.<cell>.<function>``.
+        cell: the check cell that it belongs to.
+        points: what it is worth; 0 for advice.
+        title: what is right, in one sentence.
+        hidden: whether only the grader runs it.
+        function: what runs.
+    """
+
+    id: str
+    cell: str
+    points: float
+    title: str
+    hidden: bool
+    function: CheckFunction
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one check."""
+
+    check: Check
+    status: Status
+    message: str = ""
+
+    @property
+    def earned(self) -> float:
+        """Points: all or none."""
+        return self.check.points if self.status is Status.PASSED else 0.0
+
+
+#: By package and deliverable, in the order in which they were defined.
+_registry: dict[tuple[str, str], list[Check]] = {}
+
+
+def check(cell: str, *, points: float) -> Callable[[CheckFunction], CheckFunction]:
+    """Register a function as a check of the check cell ``cell``, worth ``points``.
+
+    The function's module tells the deliverable: ``<package>.<deliverable>``, or a module in a
+    package of that name.
+    """
+
+    def register(function: CheckFunction) -> CheckFunction:
+        parts = function.__module__.split(".")
+        number = next(n for n, part in enumerate(parts) if part in DELIVERABLES)
+        package, deliverable = ".".join(parts[:number]), parts[number]
+        title = " ".join((function.__doc__ or "").split())
+        if not title:
+            raise ValueError(f"The check {function.__name__} needs a docstring: students read it.")
+        name = f"{deliverable}.{cell}.{function.__name__}"
+        hidden = package != PUBLIC
+        _registry.setdefault((package, deliverable), []).append(
+            Check(name, cell, points, title, hidden, function)
+        )
+        return function
+
+    return register
+
+
+def load_checks(deliverable: str, packages: Sequence[str] = (PUBLIC,)) -> list[Check]:
+    """The checks of a deliverable in the order of their definition.
+
+    Args:
+        packages: where they are looked for; by default those that students may see.
+
+    Raises:
+        KeyError: with one sentence, if the deliverable has none.
+    """
+    checks = []
+    for package in packages:
+        module = f"{package}.{deliverable}"
+        if importlib.util.find_spec(module) is None:
+            raise KeyError(f"There are no checks for {deliverable!r}.")
+        importlib.import_module(module)
+        checks += _registry.get((package, deliverable), [])
+    return checks
+
+
+def run(check: Check, submission: Submission) -> Result:
+    """Run one check. An exception that is not the student's propagates: it is ours."""
+    try:
+        note = check.function(submission)
+    except CheckFailedError as failure:
+        return Result(check, Status.FAILED, str(failure))
+    except StudentError as failure:
+        return Result(check, Status(failure.kind), failure.message)
+    return Result(check, Status.PASSED, note or "")

@@ -1,0 +1,109 @@
+"""What the layers of a model are, and what a model does with its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from torch import Tensor
+
+from helpers.checking import Layer, Object, close, expect, fail
+from helpers.checks.common.images import random_images
+
+#: Layers that only change a shape.
+SHAPE_LAYERS = ("Flatten", "Unflatten", "Identity")
+
+
+def leaf_layers(model: Object, part: str = "") -> list[Layer]:
+    """The modules at ``part`` that hold no others."""
+    return [layer for layer in model.layers(part) if not layer.container]
+
+
+def last_layer(leaves: list[Layer]) -> str:
+    """The class of the last layer that computes something, or ""."""
+    kinds = [layer.type_name for layer in leaves if layer.of_torch]
+    kinds = [kind for kind in kinds if kind not in SHAPE_LAYERS]
+    return kinds[-1] if kinds else ""
+
+
+def expect_sequential(model: Object, part: str) -> None:
+    """Fail unless ``part`` of a model is an nn.Sequential."""
+    outermost = model.layers(part)[0]
+    expect(
+        outermost.type_name == "Sequential",
+        f"model.{part} should be an nn.Sequential, but it is a {outermost.type_name}.",
+    )
+
+
+def expect_only_layers(
+    leaves: list[Layer], part: str, allowed: Collection[str], hint: str
+) -> list[str]:
+    """Fail if ``part`` of a model has a layer of another class; else the classes of all.
+
+    A module of the student's own that has no parameters, and only reshapes or crops, is fine.
+    """
+    for layer in leaves:
+        own = not layer.of_torch and layer.n_parameters == 0
+        if layer.type_name not in (*allowed, *SHAPE_LAYERS) and not own:
+            fail(f"The {part} has a {layer.type_name} (at {part}.{layer.path}).", hint)
+    return [layer.type_name for layer in leaves]
+
+
+def expect_black_to_white(model: Object, codes: Tensor) -> None:
+    """Fail unless ``model.decoder`` gives pixels in [0, 1] that can reach both ends.
+
+    Args:
+        codes: (N, ...), what the decoder takes. The model's weights are changed.
+    """
+    state = model.state("decoder")
+    weights = [name for name in state if name.endswith("weight")]
+    expect(bool(weights), "The decoder has no layer with weights.")
+    # With a very large last layer a Sigmoid is all but 0 or 1, whatever comes before it.
+    last = weights[-1].removesuffix("weight")
+    state.update({k: 1e4 * v for k, v in state.items() if k.startswith(last)})
+    model.load(state, "decoder")
+    pixels = model.tensor("decoder", codes, what="The decoder's output")
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < 0 or high > 1:
+        fail(
+            f"Pixels should lie in [0, 1], but the decoder can give {low:.3g} to {high:.3g}.",
+            "Is the Sigmoid at its end missing?",
+        )
+    if low > 0.05 or high < 0.95:
+        fail(
+            f"The decoder's pixels cannot leave [{low:.2f}, {high:.2f}].",
+            "Is there a second Sigmoid, or another activation just before it?",
+        )
+
+
+def expect_decoded_code(model: Object) -> None:
+    """Fail unless the forward of an autoencoder is decoder(encoder(x))."""
+    images = random_images(7)
+    output = model.tensor("", images, shape=(7, 1, 28, 28), what="The output of forward")
+    code = model.tensor("encoder", images, what="The encoder's output")
+    expect(
+        close(output, model.tensor("decoder", code, what="The decoder's output")),
+        "forward(x) differs from decoder(encoder(x)).",
+        "Does forward return the images, and change nothing on the way?",
+    )
+
+
+def expect_images_apart(images: Tensor, answer: Callable[[Tensor], Tensor]) -> None:
+    """Fail if what comes out for an image changes with the others in its batch.
+
+    Args:
+        images: (N, ...).
+        answer: what comes out for some of them, (n, ...).
+    """
+    together = answer(images)
+    for number in range(len(together) if together.ndim else 0):
+        expect(
+            close(together[number : number + 1], answer(images[number : number + 1])),
+            "The output for an image changes with the other images of its batch.",
+            "Is the batch axis flattened away, or normalised over?",
+        )
+
+
+def expect_all_used(gradients: dict[str, Tensor | None]) -> None:
+    """Fail if a parameter has no part in the output."""
+    idle = [name for name, gradient in gradients.items() if gradient is None]
+    expect(not idle, f"These parameters have no part in the output: {', '.join(idle[:3])}.")

@@ -1,0 +1,31 @@
+"""Declare checks that several deliverables have in common.
+
+Such checks differ in their points, limits and a few words. ``check_budget(__name__, points=2)``
+registers one as if it were defined in the module that calls it.
+"""
+
+from __future__ import annotations
+
+from helpers.checking import CheckFunction, check
+from helpers.deliverables import DELIVERABLES, Deliverable
+
+
+def declare(
+    module: str, cell: str, points: float, name: str, title: str, function: CheckFunction
+) -> None:
+    """Register ``function`` as the check ``name`` of the deliverable that ``module`` belongs to.
+
+    Args:
+        module: ``__name__`` of the module that declares it.
+        cell: the check cell that it belongs to.
+        points: what it is worth.
+        name: the last part of its id.
+        title: what students read.
+    """
+    function.__module__, function.__name__, function.__doc__ = module, name, title
+    check(cell, points=points)(function)
+
+
+def deliverable_in(module: str) -> Deliverable:
+    """The deliverable that a module of checks belongs to."""
+    return next(DELIVERABLES[part] for part in module.split(".") if part in DELIVERABLES)

@@ -1,0 +1,80 @@
+"""The settings of a notebook: sizes, epochs, the optimiser and the model's budget."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from helpers.checking import Submission, expect
+from helpers.checks.common.declaring import declare, deliverable_in
+from helpers.deliverables import Deliverable
+
+#: Adam and its relatives.
+ADAMS = ("Adam", "AdamW", "NAdam", "RAdam")
+
+
+def expect_whole_numbers(submission: Submission, *names: str) -> dict[str, int]:
+    """The settings called ``names``, each a whole number of at least 1, or the check fails."""
+    values = {}
+    for name in names:
+        value = submission.number(name)
+        expect(
+            value >= 1 and value == int(value),
+            f"`{name}` should be a whole number of at least 1, but it is {value:g}.",
+        )
+        values[name] = int(value)
+    return values
+
+
+def expect_epochs(n_epochs: int, deliverable: Deliverable) -> None:
+    """Fail if there are more epochs than allowed."""
+    expect(
+        n_epochs <= deliverable.max_epochs,
+        f"`n_epochs` is {n_epochs}; at most {deliverable.max_epochs} are allowed.",
+    )
+
+
+def within_budget(tensors: dict[str, Tensor], deliverable: Deliverable) -> str:
+    """Fail if there are too many numbers in ``tensors``; else a note."""
+    count = sum(tensor.numel() for tensor in tensors.values())
+    text = f"{count:,} parameters; at most {deliverable.max_parameters:,} are allowed."
+    expect(count > 0, "The model has no parameters.", "Are its layers kept in a plain list?")
+    expect(count <= deliverable.max_parameters, text, "Choose fewer or narrower layers.")
+    return text
+
+
+def expect_adam(submission: Submission, optimizer: str = "optimizer", model: str = "model") -> None:
+    """Fail unless the optimiser is Adam (or a relative) and updates all of the model."""
+    the_optimizer, the_model = submission.object(optimizer), submission.object(model)
+    expect(
+        the_optimizer.type_name in ADAMS,
+        f"`{optimizer}` is of type {the_optimizer.type_name}; use torch.optim.Adam.",
+    )
+    held, count = the_optimizer.holds(the_model), len(the_model.parameters())
+    expect(
+        held == count,
+        f"The optimizer updates {held} of the {count} parameter tensors of `{model}`.",
+        "Was the model built again after the optimizer? Run this cell again too.",
+    )
+
+
+def expect_vae_settings(submission: Submission, deliverable: Deliverable) -> None:
+    """Fail unless the settings are within the rules."""
+    values = expect_whole_numbers(submission, "latent_dim", "hidden_dim", "batch_size", "n_epochs")
+    low, high = int(deliverable["min_latent_dim"]), int(deliverable["max_latent_dim"])
+    latent_dim = values["latent_dim"]
+    expect(
+        low <= latent_dim <= high,
+        f"`latent_dim` is {latent_dim}; hand in a model with {low} to {high}.",
+    )
+    expect_epochs(values["n_epochs"], deliverable)
+
+
+def check_model_budget(module: str, *, points: float) -> None:
+    """Declare ``model_is_within_its_budget``: the notebook's ``model``, before its training."""
+
+    def budget(submission: Submission) -> str:
+        parameters = submission.object("model").parameters()
+        return within_budget(parameters, deliverable_in(module))
+
+    title = "`model` has no more trainable parameters than allowed."
+    declare(module, "settings", points, "model_is_within_its_budget", title, budget)

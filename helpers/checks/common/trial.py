@@ -1,0 +1,351 @@
+"""A student's training loop, tried out on a tiny model and compared with the same training here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from helpers.checking import (
+    Object,
+    Submission,
+    close,
+    expect,
+    expect_close,
+    expect_number,
+    fail,
+)
+from helpers.checks.common import tiny
+from helpers.checks.common.declaring import declare
+from helpers.checks.common.images import random_images
+
+#: Loss of a model for the images that it was shown, the images themselves, and their labels.
+BatchLoss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+
+N_IMAGES, BATCH_SIZE = 13, 5
+#: Images in each of the batches.
+_SIZES = torch.tensor([5.0, 5.0, 3.0])
+
+
+class Trial:
+    """A student's ``train_epoch`` on a tiny model, and the same computed here.
+
+    Thirteen images in batches of five, the last one smaller, each batch of its own brightness, so
+    that every wrong way to average gives another number. SGD with momentum, so that an optimiser
+    made anew shows.
+
+    Args:
+        lr: of SGD. It should be small enough that clipping the gradient's norm changes nothing.
+        model: a class of :mod:`helpers.checks.common.tiny`, by name.
+        criterion: what the student's code gets for its loss, made where that code runs.
+        loss: what should be minimised, the mean over a batch.
+        reported: what should be returned, where that is another loss.
+        records: whether the model is shown something other than the images.
+        function: the name of the student's training function.
+    """
+
+    def __init__(
+        self,
+        submission: Submission,
+        lr: float,
+        *,
+        model: str,
+        criterion: str,
+        loss: BatchLoss,
+        reported: BatchLoss | None = None,
+        records: bool = False,
+        function: str = "train_epoch",
+    ) -> None:
+        self.images = random_images(N_IMAGES) * torch.linspace(0.2, 1, N_IMAGES).view(-1, 1, 1, 1)
+        self.labels = torch.arange(N_IMAGES) % 7  # never all classes in one batch
+        self.lr, self.records = lr, records
+        self._submission = submission
+        self._function = function
+        self._new: Callable[[], nn.Module] = getattr(tiny, model)
+        self._loss, self._reported = loss, reported or loss
+        self._start = self._new().state_dict()
+        self.model = submission.build(f"helpers.checks.common.tiny.{model}")
+        self.model.load(self._start)
+        self.criterion = submission.build(criterion)
+        self.loader = self._loader()
+        self._arguments = (self.loader, self.criterion, self._sgd())
+
+    def _loader(self) -> Object:
+        dataset = self._submission.build("torch.utils.data.TensorDataset", self.images, self.labels)
+        return self._submission.build("helpers.data.Loader", dataset, BATCH_SIZE)
+
+    def _sgd(self) -> Object:
+        parameters = self.model.call("parameters")
+        return self._submission.build("torch.optim.SGD", parameters, lr=self.lr, momentum=0.9)
+
+    def epoch(self) -> Any:
+        """One epoch by the student's code; what it returned."""
+        device = self._submission.build("torch.device", "cpu")
+        return self._submission.call(self._function, self.model, *self._arguments, device)
+
+    def answers(self, images: Tensor) -> Any:
+        """What the model, before any step, makes of images; computed here."""
+        with torch.no_grad():
+            return self._restarted()(images)
+
+    def shown(self) -> list[Tensor]:
+        """What the model was given, batch after batch, all epochs one after the other."""
+        inputs = self.model.get("recorder.inputs")
+        return [x for x in inputs if isinstance(x, Tensor)] if isinstance(inputs, list) else []
+
+    def modes(self) -> list[Any]:
+        """For each call of the model: whether it was in training mode, with gradients."""
+        modes = self.model.get("recorder.was_training")
+        return modes if isinstance(modes, list) else []
+
+    def batch_losses(
+        self, shown: list[Tensor] | None = None, *, target_is_shown: bool = False
+    ) -> Tensor:
+        """The loss of each batch of the first epoch, before any update, (3,)."""
+        model = self._restarted()
+        with torch.no_grad():
+            losses = [
+                self._reported(model, x, x if target_is_shown else images, labels)
+                for x, images, labels in self._batches(shown)[:3]
+            ]
+        return torch.stack(losses)
+
+    def expected(
+        self, n_epochs: int, mistake: str = "", shown: list[Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The parameters after ``n_epochs``, trained here, perhaps with a mistake.
+
+        Args:
+            shown: what the model was given in each batch, where that is not the images.
+        """
+        model = self._restarted()
+        sgd = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9)
+        batches = self._batches(shown)
+        per_epoch = 1 if mistake == "one batch" else len(self.images.split(BATCH_SIZE))
+        for epoch in range(0 if mistake == "no step" else n_epochs):
+            if mistake == "new optimizer":
+                sgd = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9)
+            if mistake == "cleared once an epoch":
+                sgd.zero_grad()
+            for number in range(per_epoch):
+                if mistake not in ("never cleared", "cleared once an epoch"):
+                    sgd.zero_grad()
+                position = epoch * per_epoch + number if shown else number
+                self._loss(model, *batches[position % len(batches)]).backward()
+                sgd.step()
+        return model.state_dict()
+
+    def _restarted(self) -> nn.Module:
+        model = self._new()
+        model.load_state_dict(self._start)
+        return model
+
+    def _batches(self, shown: list[Tensor] | None) -> list[tuple[Tensor, Tensor, Tensor]]:
+        images, labels = self.images.split(BATCH_SIZE), self.labels.split(BATCH_SIZE)
+        inputs = shown or list(images)
+        return [(x, images[n % 3], labels[n % 3]) for n, x in enumerate(inputs)]
+
+
+def mse_trial(
+    submission: Submission,
+    lr: float,
+    *,
+    model: str = "TinyAutoencoder",
+    records: bool = False,
+    view: Callable[[Tensor], Tensor] = lambda images: images,
+    function: str = "train_epoch",
+) -> Trial:
+    """A trial with the mean squared error between a model's answer and the images.
+
+    Args:
+        model: a class of :mod:`helpers.checks.common.tiny`, by name.
+        records: whether the model is shown something other than the images.
+        view: makes of the images what the model takes.
+        function: the name of the student's training function.
+    """
+
+    def loss(network: nn.Module, shown: Tensor, images: Tensor, _: Tensor) -> Tensor:
+        return functional.mse_loss(network(view(shown)), images)
+
+    return Trial(
+        submission,
+        lr,
+        model=model,
+        criterion="torch.nn.MSELoss",
+        loss=loss,
+        records=records,
+        function=function,
+    )
+
+
+def vae_trial(
+    submission: Submission,
+    lr: float,
+    model: str,
+    condition: Callable[[Tensor, Tensor], Tensor] | None = None,
+    summed: str = "",
+) -> Trial:
+    """The student's train_epoch on a tiny model, with a loss of the kit's own.
+
+    Args:
+        model: a class of :mod:`helpers.checks.common.tiny`, by name. It returns x_hat, mu, logvar
+            and perhaps more.
+        condition: makes conditions (N, C) of images and labels; None for a model without.
+        summed: a loss of that module which sums over the images, where that is what the student's
+            does; it is reported as a mean all the same.
+    """
+
+    def mean(network: nn.Module, _: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        conditions = () if condition is None else (condition(images, labels),)
+        x_hat, mu, logvar, *_more = network(images, *conditions)
+        return tiny.TinyLoss()(x_hat, images, mu, logvar)
+
+    def total(network: nn.Module, _: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        return len(images) * mean(network, _, images, labels)
+
+    criterion = f"helpers.checks.common.tiny.{summed or 'TinyLoss'}"
+    loss = total if summed else mean
+    return Trial(submission, lr, model=model, criterion=criterion, loss=loss, reported=mean)
+
+
+_STEP_MISTAKES = {
+    "no step": "The parameters did not move at all: are loss.backward() and optimizer.step() both "
+    "called, and in this order, with zero_grad() before them?",
+    "never cleared": "Gradients pile up from batch to batch: call optimizer.zero_grad() before "
+    "loss.backward().",
+    "cleared once an epoch": "Gradients are cleared once an epoch: call optimizer.zero_grad() for "
+    "each batch.",
+    "one batch": "Only the first batch was used: is `return` inside the loop?",
+    "new optimizer": "A new optimizer was made in each epoch: use the one that you are given.",
+}
+
+
+def mean_over_images(losses: Tensor) -> float:
+    """The mean over all images, from the mean losses of the three batches, (3,)."""
+    return float((losses * _SIZES).sum() / N_IMAGES)
+
+
+def mean_causes(losses: Tensor) -> dict[str, float]:
+    """What the usual mistakes make of the batches' mean losses, (3,)."""
+    return {
+        "This is the loss of the last batch alone.": float(losses[-1]),
+        "This is the loss of the first batch alone: is `return` inside the loop?": float(losses[0]),
+        "This is the mean of the batches' means: the last batch is smaller, so weigh each loss by "
+        "the number of its images.": float(losses.mean()),
+        "This is the sum of the batches' losses: divide by their number of images.": float(
+            losses.sum()
+        ),
+        "This is the sum over images: divide by their number.": float((losses * _SIZES).sum()),
+        "The batches' means were divided by the number of images: multiply each by the number of "
+        "its images first.": float(losses.sum() / N_IMAGES),
+    }
+
+
+def expect_mean_loss(trial: Trial) -> None:
+    """Fail unless ``train_epoch`` returns the mean loss over all images, as a number.
+
+    Args:
+        trial: with a learning rate of 0, so that the mean is known beforehand.
+    """
+    value = expect_number(trial.epoch(), what=f"What {trial._function} returns")
+    shown = trial.shown() if trial.records else None
+    losses = trial.batch_losses(shown)
+    if len(losses) < 3:
+        fail("The model was not called once for each batch.", "Is `return` inside the loop?")
+    right, causes = mean_over_images(losses), mean_causes(losses)
+    if trial.records:
+        causes["The output is compared with what the model was shown, and not with the images."] = (
+            mean_over_images(trial.batch_losses(shown, target_is_shown=True))
+        )
+    # Tolerance: float32 sums in another order differ by 1e-6; the wrong means by more than 1e-2.
+    expect_close(
+        value,
+        right,
+        f"{trial._function} returned {value:.5f}; the mean loss over the {N_IMAGES} images is "
+        f"{right:.5f}.",
+        causes,
+        "Add up the given loss times the number of images, and divide by the images' count.",
+    )
+
+
+def expect_right_steps(trial: Trial, hint: str) -> None:
+    """Fail unless two epochs move the parameters just as gradient descent does.
+
+    Args:
+        hint: what to look at if no known mistake explains the difference.
+    """
+    for _ in range(2):
+        trial.epoch()
+    state, shown = trial.model.state(), trial.shown() if trial.records else None
+    if _same(state, trial.expected(2, shown=shown)):
+        return
+    for mistake, message in _STEP_MISTAKES.items():
+        if _same(state, trial.expected(2, mistake, shown=shown)):
+            fail(message)
+    fail(
+        "After two epochs the parameters are not where gradient descent leads.",
+        hint,
+    )
+
+
+def expect_training_mode(trial: Trial) -> None:
+    """Fail unless the model is put into training mode, whatever mode it was in before."""
+    trial.model.call("eval")
+    trial.epoch()
+    modes = trial.modes()
+    expect(
+        bool(modes) and all(mode is True for mode in modes),
+        "The model was in evaluation mode, or without gradients, during the training.",
+        f"Call model.train() at the start of {trial._function}.",
+    )
+
+
+def _same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether two state dicts agree: float32 rounding is 1e-6 here, each mistake above 1e-4."""
+    return state.keys() == other.keys() and all(close(state[k], other[k], 2e-5) for k in other)
+
+
+#: Makes a trial with a learning rate.
+MakeTrial = Callable[[Submission, float], Trial]
+
+
+def check_training(
+    module: str,
+    trial: MakeTrial,
+    *,
+    points: tuple[float, float],
+    lr: float,
+    hint: str,
+    function: str = "train_epoch",
+    returns: str = "the_mean_loss",
+    mean_title: str = "train_epoch returns the mean loss over all images of the epoch, as a "
+    "number.",
+    steps_title: str = "Two epochs of train_epoch move the parameters just as gradient descent "
+    "should.",
+) -> None:
+    """Declare ``train_epoch_returns_the_mean_loss`` and ``train_epoch_makes_the_right_steps``.
+
+    Args:
+        module: ``__name__`` of the module that declares them.
+        trial: makes the trial, of a submission and a learning rate.
+        points: of the one and of the other.
+        lr: the learning rate of the steps; see :class:`Trial`.
+        hint: what to look at where no known mistake explains wrong steps.
+        function: the student's training function, for the names of the checks.
+        returns: what it returns, for the name of the first check.
+        mean_title: the title of the first check.
+        steps_title: the title of the second one.
+    """
+
+    def mean(submission: Submission) -> None:
+        expect_mean_loss(trial(submission, 0.0))
+
+    def steps(submission: Submission) -> None:
+        expect_right_steps(trial(submission, lr), hint)
+
+    declare(module, "training", points[0], f"{function}_returns_{returns}", mean_title, mean)
+    name = f"{function}_makes_the_right_steps"
+    declare(module, "training", points[1], name, steps_title, steps)

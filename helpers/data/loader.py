@@ -1,0 +1,158 @@
+"""A loader for data sets that fit in memory: the loop of DataLoader without its work per image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import Compose, ToTensor, v2
+from torchvision.tv_tensors import Image
+
+from helpers.data.mnist import MNIST
+from helpers.training import random_state, same_randomness
+
+#: Images on which a transform is tried out.
+_N_PROBES = 8
+
+
+class Loader:
+    """Batches of images and labels, like :class:`torch.utils.data.DataLoader`.
+
+    Each image is decoded and transformed once and kept as a tensor, so that an epoch does no Python
+    work per image. A random transform (augmentation) is noticed and applied afresh in each epoch,
+    as DataLoader would.
+
+    Args:
+        dataset: gives (image, label) for an index, and has a length.
+        batch_size: images in a batch.
+        shuffle: a new random order in each epoch: the one that DataLoader would take from the same
+            ``generator``, or from torch's seed.
+        drop_last: leave out a last batch that is not full.
+        generator: source of the random order.
+        device: where the batches are.
+
+    Yields:
+        images (batch_size, ...) as the transform gives them, and labels (batch_size,), int64.
+
+    Raises:
+        TypeError: if the transform does not give tensors of one shape.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        drop_last: bool = False,
+        generator: Generator | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size should be a whole number above 0, not {batch_size!r}.")
+        if not isinstance(dataset, Sized) or len(dataset) == 0:
+            raise ValueError("The data set is empty.")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self._shuffle = shuffle
+        self._generator = generator
+        self._device = torch.device(device)
+        self._n_images = len(dataset)
+        self._resident = self._everything()
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+        full, rest = divmod(self._n_images, self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # Each epoch of a DataLoader first draws a seed for its workers, whether it has any or not.
+        torch.empty((), dtype=torch.int64).random_(generator=self._generator)
+        return self._batches()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch."""
+        order = self._order()
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            if self._resident is None:
+                yield self._decode(chosen.tolist())
+            else:
+                images, labels = self._resident
+                chosen = chosen.to(self._device)
+                yield images[chosen], labels[chosen]
+        if self._shuffle and self._generator is not None:
+            self._order()  # the RandomSampler draws a second order as it ends, and drops it
+
+    def _order(self) -> Tensor:
+        """The order of one epoch, drawn as DataLoader's RandomSampler draws it."""
+        if not self._shuffle:
+            return torch.arange(self._n_images)
+        generator = self._generator
+        if generator is None:
+            generator = Generator()
+            generator.manual_seed(int(torch.empty((), dtype=torch.int64).random_().item()))
+        return torch.randperm(self._n_images, generator=generator)
+
+    def _everything(self) -> tuple[Tensor, Tensor] | None:
+        """All images and labels, on the device; None if they differ from one epoch to the next."""
+        plain = _all_at_once(self.dataset)
+        if plain is not None:
+            images, labels = plain
+            return images.to(self._device), labels.to(self._device)
+        return None if _is_random(self.dataset) else self._decode(range(self._n_images))
+
+    def _decode(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Transformed images and labels, stacked, on the device."""
+        pairs = [self.dataset[index] for index in indices]
+        images = _stack([image for image, _ in pairs])
+        labels = torch.tensor([int(label) for _, label in pairs])
+        return images.to(self._device), labels.to(self._device)
+
+
+def _stack(images: list[Any]) -> Tensor:
+    """One tensor of all images."""
+    _check_tensor(images[0])
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1:
+        raise TypeError(f"The transform gives tensors of several shapes: {sorted(shapes)[:3]}.")
+    return torch.stack(images)
+
+
+def _check_tensor(image: Any) -> None:
+    if not isinstance(image, Tensor):
+        kind = type(image).__name__
+        raise TypeError(
+            f"The data set gives images of type {kind}: its transform should make tensors of them."
+        )
+
+
+def _all_at_once(dataset: Dataset[Any]) -> tuple[Tensor, Tensor] | None:
+    """The whole data set in one go, where its transform only makes floats of the pixels."""
+    # A subclass may give other items.
+    if type(dataset) is not MNIST or dataset.target_transform is not None:
+        return None
+    transform: Any = dataset.transform
+    pixels = dataset.data[:, None]
+    steps = transform.transforms if isinstance(transform, Compose | v2.Compose) else [transform]
+    kinds = [type(step) for step in steps]
+    if kinds == [ToTensor]:
+        return pixels.float().div_(255), dataset.targets
+    if kinds == [v2.ToImage, v2.ToDtype]:
+        return steps[1](Image(pixels)).as_subclass(Tensor), dataset.targets
+    return None
+
+
+def _is_random(dataset: Dataset[Any]) -> bool:
+    """Whether an image comes out differently each time, or draws random numbers on its way."""
+    n_probes = min(_N_PROBES, len(dataset))  # type: ignore[arg-type]
+    with same_randomness():
+        before = random_state()
+        first, second = ([dataset[i][0] for i in range(n_probes)] for _ in range(2))
+        drawn = random_state() != before
+    _check_tensor(first[0])
+    return drawn or any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))

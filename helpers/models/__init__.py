@@ -1,0 +1,23 @@
+"""Trained models that come with the kit: a classifier of digits, and a small diffusion model."""
+
+from helpers.models.digit_classifier import DigitClassifier, digit_classifier, recognise
+from helpers.models.digit_diffusion import (
+    DIGIT_COLOURS,
+    DIGITS,
+    LATENT_SCALE,
+    Parts,
+    grey_digits,
+    load_parts,
+)
+
+__all__ = [
+    "DIGITS",
+    "DIGIT_COLOURS",
+    "LATENT_SCALE",
+    "DigitClassifier",
+    "Parts",
+    "digit_classifier",
+    "grey_digits",
+    "load_parts",
+    "recognise",
+]

@@ -1,0 +1,63 @@
+"""One style for all figures: colours, fonts, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+#: Ten colours that people with colour-blindness can tell apart: the "muted" scheme of Paul Tol
+#: (SRON/EPS/TN/09-002, 2021) and a dark grey.
+COLOURS: tuple[str, ...] = (
+    "#332288",
+    "#cc6677",
+    "#117733",
+    "#88ccee",
+    "#aa4499",
+    "#ddcc77",
+    "#44aa99",
+    "#882255",
+    "#555555",
+    "#999933",
+)
+#: Shapes tell curves apart where colours do not: in print, say.
+MARKERS = "os^Dv*Pp<>"
+#: A white rim that keeps text readable on top of dots and lines.
+HALO = withStroke(linewidth=3.5, foreground="white")
+#: A value written beside its point.
+NUMBER: Any = {"textcoords": "offset points", "color": "#333333", "path_effects": [HALO]}
+#: How every figure looks, whatever the notebook has set for its own.
+STYLE: Any = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.labelsize": 11,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 12,
+    "figure.dpi": 100,
+    "font.size": 10,
+    "grid.alpha": 0.25,
+}
+
+
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of one plot, in inches, in the style of the course."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+        try:
+            yield figure, axes
+        finally:
+            # Jupyter shows every open figure below the cell, and the returned one as its result.
+            plt.close(figure)
+
+
+def bare(axes: Axes) -> None:
+    """No frame and no grid: for axes that hold images."""
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)

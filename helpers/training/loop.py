@@ -1,0 +1,246 @@
+"""Train once, keep the result: progress while it runs, a checkpoint after every epoch.
+
+The training step is the student's own. This file calls it once an epoch, shows how far it is, and
+keeps two files beside the notebook: ``<name>.safetensors`` (the weights) and ``<name>.json`` (what
+happened). Run again, the same line restores them within a second.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from helpers.budget import count_parameters
+from helpers.training import randomness
+from helpers.training.checkpoint import Checkpoint, CheckpointError
+from helpers.training.history import History, plural, versions
+
+with warnings.catch_warnings():
+    # Where ipywidgets is missing, tqdm warns and then draws its bar as text: that is good enough.
+    warnings.simplefilter("ignore")
+    from tqdm.auto import tqdm
+
+#: Every model that was handed to :func:`train_or_restore`, by name: this is where the autograder
+#: finds the models of a notebook.
+models: dict[str, nn.Module] = {}
+#: The history of each of them, once it was trained or restored.
+histories: dict[str, History] = {}
+
+
+class BatchSource(Protocol):
+    """What a loader must offer: batches to loop over, and how many there are."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __len__(self) -> int: ...
+
+
+class Batches:
+    """A loader whose batches advance a progress bar; otherwise it is the loader.
+
+    ``len(batches)`` and the attributes (``batches.dataset``, ``batches.batch_size``) are those of
+    the loader.
+    """
+
+    def __init__(self, loader: BatchSource, bar: Any) -> None:
+        self.loader = loader
+        self.bar = bar
+        #: Where the bar stands when the epoch ends: it never runs ahead of that.
+        self.epoch_end = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.loader:
+            yield batch
+            if self.bar.n < self.epoch_end:
+                self.bar.update()
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached for what is not found here. "loader" itself is missing in a half-made copy.
+        if name == "loader":
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+
+def train_or_restore(
+    name: str,
+    model: nn.Module,
+    train_epoch: Callable[[Batches], float],
+    loader: BatchSource,
+    n_epochs: int,
+    *,
+    directory: str | Path = "checkpoints",
+    retrain: bool = False,
+) -> History:
+    """Train ``model`` and keep the result, or restore the result of an earlier training.
+
+    After every epoch ``<directory>/<name>.safetensors`` and ``<name>.json`` are written, each in
+    one step, so that stopping at any moment leaves no half-written file. Stopping the kernel (the
+    square button) keeps the last full epoch; the optimizer's state is not kept, so the next run
+    trains anew.
+
+    Training starts from the weights that ``model`` has: to start afresh, run the cells that build
+    the model and its optimizer as well.
+
+    Args:
+        name: of the model and its files: letters, digits, ``_`` and ``-``.
+        model: what ``train_epoch`` trains.
+        train_epoch: makes one pass over the batches that it is given, and returns the mean loss.
+        loader: the batches, in memory or from disk; ``train_epoch`` gets it with a progress bar.
+        n_epochs: how many passes to make, at least 1.
+        directory: where the files are kept.
+        retrain: train even where there is a finished checkpoint.
+
+    Returns:
+        The history of this training, or of the one restored.
+
+    Raises:
+        ValueError: for a bad ``name`` or ``n_epochs``, or when ``train_epoch`` returns something
+            that is not a finite number.
+    """
+    models[name] = model
+    if os.environ.get("LATENT_LAB_WORKER"):
+        # The autograder loads what was handed in by itself: it never trains here.
+        return History(name)
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(f"The name {name!r} should have only letters, digits, '_' and '-'.")
+    if isinstance(n_epochs, bool) or not isinstance(n_epochs, int) or n_epochs < 1:
+        raise ValueError(f"n_epochs should be a whole number of at least 1, not {n_epochs!r}.")
+
+    checkpoint = Checkpoint(Path(directory), name)
+    if not retrain:
+        try:
+            restored = checkpoint.restore(model)
+        except CheckpointError as problem:
+            print(f"{problem} Training anew.")
+        else:
+            if restored is not None:
+                print(describe_restored(restored, checkpoint, n_epochs))
+                histories[name] = restored
+                return restored
+    histories[name] = train(checkpoint, model, train_epoch, loader, n_epochs)
+    return histories[name]
+
+
+def train(
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    train_epoch: Callable[[Batches], float],
+    loader: BatchSource,
+    n_epochs: int,
+) -> History:
+    """The training itself: epochs, progress, a checkpoint after each of them."""
+    history = History(
+        checkpoint.name,
+        device=next((p.device.type for p in model.parameters()), "cpu"),
+        versions=versions(),
+        seed=randomness.last_seed,
+    )
+    # One bar for all epochs, so that the time left is the time until the training ends.
+    bar = tqdm(total=n_epochs * len(loader), unit="batch")
+    batches = Batches(loader, bar)
+    saved = 0
+    try:
+        for epoch in range(1, n_epochs + 1):
+            bar.set_description(f"epoch {epoch}/{n_epochs}")
+            batches.epoch_end = epoch * len(loader)
+            start = time.perf_counter()
+            loss = as_loss(train_epoch(batches), epoch)
+            bar.update(batches.epoch_end - bar.n)  # if train_epoch left its loop early
+            bar.set_postfix(loss=f"{loss:.4g}")
+            history.losses.append(loss)
+            history.seconds.append(round(time.perf_counter() - start, 3))
+            history.n_parameters = count_parameters(model)  # now that lazy layers have their size
+            history.trained_at = datetime.now().astimezone().isoformat(timespec="seconds")
+            checkpoint.save(model, history, finished=epoch == n_epochs)
+            saved = epoch
+    except KeyboardInterrupt:
+        bar.close()
+        # Stopped while an epoch was being saved: that one does not count.
+        del history.losses[saved:], history.seconds[saved:]
+        history.finished = False
+        if saved:
+            checkpoint.load(model)  # the model goes back to the end of its last full epoch
+        print(describe_stopped(checkpoint, history))
+        return history
+    finally:
+        bar.close()
+    print(
+        f"Trained {history.name!r} in {duration(sum(history.seconds))}: {plural(n_epochs)}, "
+        f"last loss {history.losses[-1]:.4g}. Saved as {checkpoint.weights}."
+    )
+    return history
+
+
+def as_loss(value: object, epoch: int) -> float:
+    """What ``train_epoch`` returned, as a finite number.
+
+    Raises:
+        ValueError: with the likely cause.
+    """
+    if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) == 1:
+        value = value.item()
+    if value is None:
+        raise ValueError("Your train_epoch returned None: return the mean loss of the epoch.")
+    if isinstance(value, Tensor | np.ndarray):
+        raise ValueError(
+            f"Your train_epoch returned a tensor of shape {tuple(value.shape)}: return one number, "
+            f"the mean loss of the epoch."
+        )
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(
+            f"Your train_epoch returned something of type {type(value).__name__}: return one "
+            f"number, the mean loss of the epoch."
+        )
+    loss = float(value)
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"The loss of epoch {epoch} is {loss}: the training has diverged. Try a smaller "
+            f"learning rate, and look for a logarithm or a division of zero in your loss."
+        )
+    return loss
+
+
+def describe_restored(history: History, checkpoint: Checkpoint, n_epochs: int) -> str:
+    """One line on what was restored, and how to train again."""
+    when = history.trained_at[:16].replace("T", " ")
+    epochs = plural(len(history.losses))
+    if len(history.losses) != n_epochs:
+        epochs += f" (n_epochs is now {n_epochs})"
+    return (
+        f"Restored {history.name!r}, trained on {when}: {epochs}, last loss "
+        f"{history.losses[-1]:.4g}. To train again, delete "
+        f"{checkpoint.weights}."
+    )
+
+
+def describe_stopped(checkpoint: Checkpoint, history: History) -> str:
+    """One line on what an interrupted training leaves."""
+    if not history.losses:
+        return (
+            f"Stopped {history.name!r} within the first epoch: nothing was written to "
+            f"{checkpoint.weights}, and the model is half-way through the epoch."
+        )
+    return (
+        f"Stopped {history.name!r}: the model and {checkpoint.weights} are as they were after "
+        f"{plural(len(history.losses))}, loss {history.losses[-1]:.4g}. The next run trains anew."
+    )
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it: ``45 s``, ``3 min 20 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

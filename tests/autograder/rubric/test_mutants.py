@@ -1,0 +1,64 @@
+"""The rubric's own test: wrong solutions lose what they name, and right ones keep all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from autograder.judging import CheckResult, Master, load_master
+from autograder.rubric import Solution, judge_solution, load_solutions, lost_names, try_solution
+from helpers.deliverables import DELIVERABLES
+
+SOLUTIONS = {name: load_solutions(name) for name in DELIVERABLES}
+#: Their models are large: every other wrong solution is tried in the long run alone.
+LARGE = ("d9_image_variations", "d10_sd_vae", "d11_text_to_image")
+
+
+def each_solution() -> list[Any]:
+    """Every wrong and every right solution."""
+    parameters = []
+    for name, (wrong, right) in SOLUTIONS.items():
+        for number, solution in enumerate(wrong + right):
+            later = name in LARGE and solution in wrong and number % 2
+            marks = [pytest.mark.long] if later else []
+            short = name.partition("_")[0]
+            identity = f"{short}-{solution.name}"
+            parameters.append(pytest.param(name, solution, id=identity, marks=marks))
+    return parameters
+
+
+@pytest.mark.parametrize("deliverable_id", SOLUTIONS)
+def test_there_are_enough(deliverable_id: str) -> None:
+    wrong, right = SOLUTIONS[deliverable_id]
+    assert len(wrong) >= 20
+    assert len(right) >= 4
+    assert all(solution.loses for solution in wrong)
+    assert not any(solution.loses for solution in right)
+
+
+@pytest.mark.parametrize(("deliverable_id", "solution"), each_solution())
+def test_solution(deliverable_id: str, solution: Solution) -> None:
+    expect_what_it_names(solution, load_master(deliverable_id), try_solution)
+
+
+@pytest.mark.parametrize("deliverable_id", SOLUTIONS)
+def test_the_judge_says_the_same(deliverable_id: str) -> None:
+    """One wrong and one right solution of each; ``make verify`` sends all of them."""
+    wrong, right = SOLUTIONS[deliverable_id]
+    for solution in (wrong[0], right[-1]):
+        expect_what_it_names(solution, load_master(deliverable_id), judge_solution)
+
+
+def expect_what_it_names(
+    solution: Solution, master: Master, judge: Callable[[Solution, Master], list[CheckResult]]
+) -> None:
+    results = judge(solution, master)
+    assert lost_names(results) == solution.loses, [
+        (result.id, result.status, result.message) for result in results if result.message
+    ]
+    # A failure is the student's, told in a sentence, and never ours.
+    for result in results:
+        assert result.status in ("passed", "failed", "error", "unattempted")
+        assert result.status == "passed" or result.message

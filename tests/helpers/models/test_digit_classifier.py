@@ -1,0 +1,16 @@
+"""The digit classifier that ships with the kit."""
+
+from __future__ import annotations
+
+import json
+
+from helpers.data import mnist_tensors
+from helpers.models import WEIGHTS, recognise
+
+
+def test_accuracy_is_what_the_file_beside_it_says() -> None:
+    images, labels = mnist_tensors(train=False)
+    accuracy = float((recognise(images) == labels).float().mean())
+    assert accuracy >= 0.99
+    about = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    assert abs(accuracy - about["test_accuracy"]) < 1e-3

@@ -1,0 +1,24 @@
+"""Figures of a codebook."""
+
+from __future__ import annotations
+
+import torch
+
+from helpers.plotting import plot_codebook, plot_spread
+
+
+def test_title_counts_codes_and_perplexity() -> None:
+    usage = torch.tensor([5.0, 5.0, 0.0, 0.0, 0.0])
+    figure = plot_codebook(torch.randn(5, 8), usage, title="Trained")
+    assert figure.axes[0].get_title(loc="left") == "Trained: 2 of 5 codes used, perplexity 2"
+
+
+def test_a_codebook_that_nobody_uses() -> None:
+    plot_codebook(torch.zeros(4, 3), torch.zeros(4))
+
+
+def test_spread_names_each_row_from_the_top() -> None:
+    figure = plot_spread({"outputs": torch.randn(100, 4), "codes": torch.zeros(10, 4)})
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["codes", "outputs"]  # from the bottom
+    assert figure.axes[0].get_xscale() == "log"
