@@ -118,8 +118,9 @@ def grade(
 ) -> None:
     """Grade a class: collect, judge what is new, fill the gradebook, write feedback.
 
-    If the checks have changed since a submission was judged, its new mark is first shown next to
-    the old one, with the reason, and is written only when you accept it.
+    If the checks have changed since a submission was judged, its new mark is
+    first shown next to the old one, with the reason, and is written only when
+    you accept it.
     """
     _expect_linux()
     from autograder import unchanged
@@ -139,9 +140,7 @@ def grade(
     _announce_level(min_level)
     judge_class: JudgeClass = partial(classroom.judge_class, jobs=jobs)
     if scheduler is not None:
-        judge_class = partial(
-            classroom.judge_on_cluster, scheduler=scheduler, min_level=min_level
-        )
+        judge_class = partial(classroom.judge_on_cluster, scheduler=scheduler, min_level=min_level)
     classroom.expect_usable(folder)
     if handins is not None and not handins.is_dir():
         _stop(f"There is no folder {handins}.")

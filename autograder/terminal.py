@@ -79,8 +79,7 @@ def show_change(console: Console, change: Change) -> None:
     before, after = (f"{_score(r)}, {r.status.value}" for r in (change.before, change.after))
     console.print(plain(f"{change.after.student}: {before} -> {after}"), style="bold")
     for points, check in change.checks:
-        name = check.id.rpartition(".")[2]
-        console.print(plain(f"   {name}: {points:g} -> {check.earned:g} {check.message}"))
+        console.print(plain(f"   {check.name}: {points:g} -> {check.earned:g} {check.message}"))
 
 
 def plain(text: str) -> str:

@@ -1,9 +1,9 @@
-"""Grading a class: throughput, overhead by stage, memory, growth, one job against two, nbgrader.
+"""Measures grading a class: throughput, time by stage, memory, one job and two, nbgrader.
 
 ``python benchmarks/grading.py [--students 300]`` trains the reference of deliverable 1 once, hands
-it in under many names, and grades them all, in one run. nbgrader executes a few of the same
-notebooks with its own preprocessor; the checkpoint lies beside the notebook, so that its training
-is skipped.
+it in under many names, and grades all of them in one run. For comparison, nbgrader executes a few
+of the same notebooks with its own preprocessor, which runs every cell again, with training and
+figures.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from helpers.checking import Request
 
 NAME = "d1_autoencoder"
 N_REPEATS, N_EXECUTED, SMALL_CLASS = 5, 3, 20
-#: After how many submissions of the class the clock is read.
+#: The numbers of submissions after which time and memory are measured.
 MILESTONES = (10, 50, 100, 200, 300)
 
 
 def main() -> None:
-    """Measure, print, write it down."""
+    """Measure, print the results, and save them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--students", type=int, default=300)
     n_students = parser.parse_args().students
@@ -61,14 +61,14 @@ def main() -> None:
         results["one job"] = graded(path, folder / "one", SMALL_CLASS, jobs=1)
         results["two jobs"] = graded(path, folder / "two", SMALL_CLASS, jobs=2)
         results["a class, two jobs"] = graded(path, folder / "class", n_students, jobs=2)
-        results["nbgrader, training skipped"] = executed(path, folder / "nbgrader")
+        results["nbgrader, every cell again"] = executed(path, folder / "nbgrader", N_EXECUTED)
     for key, value in results.items():
         print(f"{key:45} {value}")
     save("grading", results)
 
 
 def stages(path: Path, master: Master) -> dict[str, float]:
-    """How long each step of judging takes; what is left is the checks' own computing."""
+    """Seconds for each step of judging; the rest of the total is the checks' own computing."""
     taken: dict[str, list[float]] = {}
 
     def timed(stage: str, do: Callable[[], Any]) -> Any:
@@ -79,7 +79,7 @@ def stages(path: Path, master: Master) -> dict[str, float]:
 
     level = sandbox.isolation_level()
     start = partial(sandbox.start, standin=standin_folder(), level=level)
-    timed("the nursery, once a run", start).kill()
+    timed("the fork server, once a run", start).kill()
     for _ in range(N_REPEATS):
         handin = timed("read the hand-in", lambda: read_handin(path, master.deliverable))
         placed = timed("match its cells", partial(place, handin.cells, master))
@@ -89,7 +89,7 @@ def stages(path: Path, master: Master) -> dict[str, float]:
             "start another, run the cells",
             lambda session=session: (session.apart(), session.apart()),
         )
-        timed("end them", lambda session=session: session.__exit__(None, None, None))
+        timed("end them", session.__exit__)
         timed("all of it, checks included", lambda: pool.judge(path, NAME, "student"))
     return {stage: round(statistics.median(seconds), 3) for stage, seconds in taken.items()}
 
@@ -98,9 +98,7 @@ def graded(path: Path, course: Path, n_students: int, jobs: int) -> dict[str, An
     """Judge a class of the same hand-in under many names."""
     students = [f"student{number:03}" for number in range(n_students)]
     for student in students:
-        place_at = store.submission_path(course, NAME, student)
-        place_at.mkdir(parents=True)
-        shutil.unpack_archive(path, place_at)
+        shutil.unpack_archive(path, store.submission_path(course, NAME, student))
     growth = {}
     begin = time.monotonic()
     for n_judged, result in enumerate(pool.judge_class(course, NAME, students, jobs), 1):
@@ -114,7 +112,7 @@ def graded(path: Path, course: Path, n_students: int, jobs: int) -> dict[str, An
 
 
 def memory() -> int:
-    """What this process and all that it started take now, in MiB; shared pages count once."""
+    """The memory of this process and all that it started, in MiB; shared pages count once."""
     this = psutil.Process()
     total = 0
     for process in [this, *this.children(recursive=True)]:
@@ -124,7 +122,7 @@ def memory() -> int:
 
 
 def timing(n_submissions: int, seconds: float) -> dict[str, float]:
-    """How long that many took."""
+    """The time of that many submissions, as plain data."""
     return {
         "submissions": n_submissions,
         "seconds": round(seconds, 1),
@@ -132,12 +130,15 @@ def timing(n_submissions: int, seconds: float) -> dict[str, float]:
     }
 
 
-def executed(path: Path, course: Path) -> dict[str, float]:
-    """nbgrader's own autograde of the same notebooks, which find their checkpoints."""
+def executed(path: Path, course: Path, n_students: int) -> dict[str, float]:
+    """Time nbgrader's own autograde of one hand-in under several names.
+
+    It trains again: ``nbgrader_config.py`` keeps checkpoints out of the folder where it runs.
+    """
     release(NAME, course, notebooks=course / "notebooks")
     handins = course / "handins"
     handins.mkdir()
-    students = [f"student{number}" for number in range(N_EXECUTED)]
+    students = [f"student{number}" for number in range(n_students)]
     for student in students:
         shutil.copy(path, handins / f"{NAME}-{student}.zip")
     collecting.collect(handins, course)
@@ -153,7 +154,7 @@ def executed(path: Path, course: Path) -> dict[str, float]:
         for student in students:
             answer = api.autograde(NAME, student)
             assert answer["success"], answer["log"]
-    return timing(N_EXECUTED, time.monotonic() - begin)
+    return timing(n_students, time.monotonic() - begin)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What hostile notebooks come to: a table, ``benchmarks/results/hostile.md``.
+"""Judges hostile notebooks and writes a table, ``benchmarks/results/hostile.md``.
 
-Runs the attacks of ``tests/autograder/judging/test_hostile.py`` one by one through the judge, at
-the level that this machine allows and at the next lower one, with an honest notebook before and
-after each ten.
+The attacks of ``tests/autograder/judging/test_hostile.py`` run one by one through the judge, at the
+best isolation level of this machine and at the next lower one. An honest notebook is judged at the
+beginning, after every ten attacks and at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import test_hostile as corpus
 
 
 def main() -> int:
-    """Run, write, print; 1 if an attack gained a point, broke something or hurt a neighbour."""
+    """Run all attacks; 1 if one gained points, made the grader fail or harmed another notebook."""
     parser = argparse.ArgumentParser(description=__doc__)
     top = sandbox.isolation_level()
     parser.add_argument("--levels", nargs="+", type=int, default=[top, top - 1])
@@ -59,10 +59,10 @@ def main() -> int:
 
 @dataclass
 class Column:
-    """What the attacks came to at one level."""
+    """The results of the attacks at one level."""
 
     level: int
-    #: Status, points gained and seconds, by where the attack is and its name.
+    #: Status, points gained and seconds, by the place and the name of the attack.
     rows: dict[tuple[str, str], tuple[str, str, str]] = field(default_factory=dict)
     gained: int = 0
     harmed: int = 0
@@ -97,7 +97,7 @@ def measure(level: int) -> Column:
 
 
 def attacks() -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Where each attack is, its name, and the cells that it changes."""
+    """For each attack its place, its name, and the cells that it changes."""
     for name, code in corpus.IN_CELL.items():
         yield "in a cell", name, corpus.before("choices", code)
     for name, code in corpus.IN_FORWARD.items():
@@ -110,7 +110,7 @@ def attacks() -> Iterator[tuple[str, str, dict[str, str]]]:
 
 
 def run(changes: dict[str, str], level: int) -> Judgement:
-    """Judge one notebook without a trained model."""
+    """Judge one notebook, without the checks of trained models."""
     with tempfile.TemporaryDirectory() as folder:
         path = save_notebook(solved(corpus.MASTER, changes), Path(folder), corpus.ID)
         return judge(
@@ -124,7 +124,7 @@ def run(changes: dict[str, str], level: int) -> Judgement:
 
 
 def earned(result: Judgement) -> float:
-    """Points; none where there is no mark."""
+    """The points, or 0 if there is no mark."""
     return result.score or 0.0
 
 

@@ -1,69 +1,50 @@
-"""One trained submission of deliverable 1: the judge against nbgrader's own re-execution.
+"""Compares the judge with nbgrader's re-execution, on one trained submission of deliverable 1.
 
-The reference is trained and handed in once. Then the same hand-in is graded both ways, in one run:
-by the judge, from the checkpoint; and by nbgrader's executing preprocessor, which runs every cell
-again, training and figures included.
+The reference is trained and handed in once. Then the same hand-in is graded in both ways, in one
+run: by the judge, from the checkpoint; and by nbgrader's executing preprocessor, which runs every
+cell again, with training and figures.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from pathlib import Path
 
+from grading import NAME, executed
 from machine import save
 
 from autograder import sandbox
-from autograder.classroom import collecting
-from autograder.course import open_course, quietly
 from autograder.judging import judge, load_master
-from autograder.release import release
 from autograder.rubric import hand_in
 
 
 def main() -> None:
-    """Measure, print, write it down."""
-    master = load_master("d1_autoencoder")
-    name = master.deliverable.id
+    """Measure, print the results, and save them."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        handins, course = folder / "handins", folder / "course"
-        handins.mkdir()
         print("Training the reference...")
         begin = time.monotonic()
-        hand_in(master, "reference", {}, folder / "work", handins)
+        hand_in(load_master(NAME), "reference", {}, folder / "work", folder)
         training = time.monotonic() - begin
 
         print("Judging it, five times...")
-        path = handins / f"{name}-reference.zip"
-        judged = [judge(path, name, "reference") for _ in range(5)]
+        path = folder / f"{NAME}-reference.zip"
+        judged = [judge(path, NAME, "reference") for _ in range(5)]
         assert all(result.score == result.max_score for result in judged)
-        seconds = sorted(result.seconds for result in judged)
+        median = statistics.median(result.seconds for result in judged)
 
         print("Re-executing it by nbgrader...")
-        release(name, course, notebooks=folder / "notebooks")
-        collecting.collect(handins, course)
-        executing = [
-            "nbgrader.preprocessors.Execute",
-            "nbgrader.preprocessors.LimitOutput",
-            "nbgrader.preprocessors.SaveAutoGrades",
-        ]
-        api = open_course(
-            course, Autograde={"autograde_preprocessors": executing}, Execute={"timeout": 1800}
-        )
-        begin = time.monotonic()
-        with quietly():
-            answer = api.autograde(name, "reference")
-        executed = time.monotonic() - begin
-        assert answer["success"], answer["log"]
+        by_nbgrader = executed(path, folder / "course", n_students=1)["seconds"]
 
     results = {
         "isolation level": sandbox.isolation_level(),
         "hand-in made by a real kernel, training included (s)": round(training, 1),
         "judge, first (s)": judged[0].seconds,
-        "judge, median of 5 (s)": seconds[2],
-        "nbgrader, every cell again (s)": round(executed, 1),
-        "ratio": round(executed / seconds[2], 1),
+        "judge, median of 5 (s)": median,
+        "nbgrader, every cell again (s)": by_nbgrader,
+        "ratio": round(by_nbgrader / median, 1),
     }
     for key, value in results.items():
         print(f"{key:55} {value}")

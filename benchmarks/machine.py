@@ -1,4 +1,4 @@
-"""Where a figure was measured, and where it is written down."""
+"""Describes this machine, and saves what a benchmark measured on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def save(name: str, results: dict[str, Any]) -> None:
-    """Write ``results/<name>.json``, with the machine."""
+    """Write ``results/<name>.json``, with a description of the machine."""
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"machine": describe_machine(), **results}, indent=2)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")

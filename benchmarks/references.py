@@ -1,9 +1,9 @@
-"""Every reference at full thresholds: trained in a real kernel on real data, handed in, judged.
+"""Trains every reference in a real kernel on real data, hands it in, and judges it.
 
-``python benchmarks/references.py [d1 d2 ...] [--seeds 0 1 2]`` prints the judge's figures beside
-the thresholds, writes them down (in ``references.json``, or ``seeds.json`` for a choice of
-deliverables), and ends with 1 unless each reference has full marks. With ``--figures`` one figure
-of each notebook goes to ``docs/images``, for the map of the course.
+``python benchmarks/references.py [d1 d2 ...] [--seeds 0 1 2]`` prints the judge's measurements with
+their thresholds and saves them (in ``references.json``, or in ``seeds.json`` for a selection of
+deliverables). The exit code is 1 unless every reference has full marks. With ``--figures``, one
+figure of each notebook is saved in ``docs/images``, for the map of the course.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from autograder.rubric import execute, hand_in
 from helpers.deliverables import DELIVERABLES, get
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
-#: The figure that stands for each deliverable.
+#: The figure that represents each deliverable.
 FIGURES = {
     "d1_autoencoder": "latent_images",
     "d2_denoising": "denoised",
@@ -42,17 +42,17 @@ FIGURES = {
     "d10_sd_vae": "reconstructions",
     "d11_text_to_image": "all_digits",
 }
-#: Those that train for minutes begin, so that no core waits in the end.
+#: The deliverables that train for minutes. They start first, so that no core is idle at the end.
 LONGEST = {"d2_denoising", "d6_vqvae", "d8_conv_vae", "d9_image_variations", "d10_sd_vae"}
 
 
 def main() -> int:
-    """Train, judge, print, write it down; the exit code."""
+    """Train, judge, print and save the results; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ids", nargs="*", default=list(DELIVERABLES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
-    parser.add_argument("--figures", action="store_true", help="draw docs/images anew")
+    parser.add_argument("--figures", action="store_true", help="draw docs/images again")
     arguments = parser.parse_args()
     runs = [(get(name).id, seed) for name in arguments.ids for seed in arguments.seeds]
     longest_first = sorted(runs, key=lambda run: run[0] not in LONGEST)
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def train(deliverable_id: str, seed: int, folder: Path, figures: bool) -> dict[str, Any]:
-    """Train one reference from a seed, hand it in, judge it; perhaps draw its figure."""
+    """Train one reference from a seed, hand it in and judge it; draw its figure on request."""
     master = load_master(deliverable_id)
     work = folder / f"{deliverable_id}-{seed}"
     changes = {} if seed == 0 else {"set_seed(0)": f"set_seed({seed})"}
@@ -102,7 +102,7 @@ def train(deliverable_id: str, seed: int, folder: Path, figures: bool) -> dict[s
 
 
 def draw(master: Master, work: Path) -> None:
-    """Run the notebook beside its checkpoints up to the figure that stands for it; keep that."""
+    """Run a trained notebook up to the figure that represents it, and save that figure."""
     name = master.deliverable.id
     notebook = nbformat.read(work / f"{name}.ipynb", as_version=4)
     cells = [identify(node, master) for node in notebook.cells]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,9 @@ KIT_URL = "https://latent-lab.example/latent-lab-kit.zip"
 
 #: Largest hand-in, in bytes, as a zip and unpacked.
 MAX_HANDIN_BYTES = 100 * 2**20
+
+#: What a student's id consists of: nbgrader takes it for a file pattern and shows it on its pages.
+STUDENT_ID = re.compile(r"[\w@][\w.@+-]{0,99}")
 
 #: Imports that every deliverable allows, besides the standard library. Others are reported.
 ALLOWED_IMPORTS = frozenset(
@@ -297,3 +301,8 @@ def get(name: str) -> Deliverable:
         if name in (deliverable.id, deliverable.id.partition("_")[0]):
             return deliverable
     raise KeyError(f"There is no deliverable {name!r}; there are {', '.join(DELIVERABLES)}.")
+
+
+def is_student_id(text: str) -> bool:
+    """Whether ``text`` can be a student's id: letters, digits and ``. _ - @ +``."""
+    return STUDENT_ID.fullmatch(text) is not None

@@ -6,7 +6,6 @@ import ast
 import html
 import json
 import os
-import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,10 +20,9 @@ _MARKS = {
     Status.ERROR: ("✘", "#cf222e"),
     Status.UNATTEMPTED: ("○", "#6e7781"),
 }
-_STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
-class Report:
+class CheckTable:
     """Results of checks, as a table in a notebook and as text elsewhere."""
 
     def __init__(self, results: Sequence[Result], footer: str = "") -> None:
@@ -60,7 +58,7 @@ class Report:
         )
 
 
-def check(name: str) -> Report | None:
+def check(name: str) -> CheckTable | None:
     """Run the checks of one cell, such as ``check("d1_autoencoder.architecture")``.
 
     Your variables and the state of the random numbers stay as they are.
@@ -75,10 +73,10 @@ def check(name: str) -> Report | None:
     results = _run_all(checks)
     if all(result.status is Status.PASSED for result in results):
         footer = "All of these pass; the grader runs some more."
-    return Report(results, footer)
+    return CheckTable(results, footer)
 
 
-def handin(deliverable_id: str, student: str, notebook: str | None = None) -> Report | None:
+def handin(deliverable_id: str, student: str, notebook: str | None = None) -> CheckTable | None:
     """Re-run every check, show the score so far and build the zip to hand in.
 
     Args:
@@ -91,13 +89,13 @@ def handin(deliverable_id: str, student: str, notebook: str | None = None) -> Re
     """
     if "LATENT_LAB_WORKER" in os.environ:
         return None
-    if not _STUDENT.fullmatch(student) or student == "your-id":
+    if not deliverables.is_student_id(student) or student == "your-id":
         print('Write your own id in place of "your-id" (letters, digits and . _ @ + - only).')
         return None
     deliverable = deliverables.get(deliverable_id)
     results = _run_all(load_checks(deliverable.id))
     footer = "Written answers and the grader's own checks come on top."
-    return Report(results, f"{footer} {_build_zip(deliverable, student, notebook)}")
+    return CheckTable(results, f"{footer} {_build_zip(deliverable, student, notebook)}")
 
 
 def _run_all(checks: Iterable[Check]) -> list[Result]:

@@ -1,7 +1,7 @@
-"""Train the digit classifier that ships with the kit: ``python scripts/train_digit_classifier.py``.
+"""Trains the digit classifier of the kit: ``python scripts/train_digit_classifier.py``.
 
-Writes the weights and, in JSON beside them, the accuracy on MNIST's test images. About four minutes
-on two cores.
+Writes the weights and a JSON file with the accuracy on MNIST's test images. Takes about four
+minutes on two cores.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from helpers.data import mnist_tensors
-from helpers.models import WEIGHTS, DigitClassifier
+from helpers.models import DigitClassifier
+from helpers.models.digit_classifier import WEIGHTS
 from helpers.training import set_seed
 
 N_EPOCHS, BATCH_SIZE = 8, 128
-#: Pixels by which training images are shifted, at most.
+#: The largest shift of training images, in pixels.
 SHIFT = 2
 
 
 def main() -> None:
-    """Train, measure, write."""
+    """Train and test the model, and write its weights."""
     set_seed(0)
     images, labels = mnist_tensors(train=True)
     model = DigitClassifier()
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def shifted(images: Tensor) -> Tensor:
-    """The batch, shifted as a whole by a few pixels."""
+    """Shift all images of a batch by the same few pixels."""
     down, right = torch.randint(2 * SHIFT + 1, (2,)).tolist()
     padded = functional.pad(images, [SHIFT] * 4)
     return padded[:, :, down : down + 28, right : right + 28]
@@ -54,7 +55,7 @@ def shifted(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def accuracy(model: nn.Module) -> float:
-    """The share of MNIST's test images that the model recognises."""
+    """The fraction of MNIST's test images that the model recognises."""
     model.eval()
     images, labels = mnist_tensors(train=False)
     found = torch.cat([model(batch).argmax(dim=1) for batch in images.split(1000)])

@@ -1,12 +1,12 @@
-"""Train the small text-to-image model: ``python scripts/train_digit_diffusion.py``.
+"""Trains deliverable 11's text-to-image model: ``python scripts/train_digit_diffusion.py``.
 
-It is deliverable 11's and draws coloured handwritten digits ("a red seven", "a photograph of the
-digit 7"). It is made like the Stable Diffusion of Rombach et al. (2022): a tokenizer, a text
-encoder that is trained first and then left alone, an autoencoder, and a U-Net that removes noise
-from the autoencoder's scaled latents while it looks at the text. Each part is
-written in the format of its own library, in the folders of a ``CompVis/stable-diffusion-v1-4``
-checkpoint, and beside them what was measured. A quarter of an hour on one core. The stages can be
-run one by one (``text vae unet measure``).
+The model draws coloured handwritten digits ("a red seven", "a photograph of the digit 7"). It has
+the parts of Stable Diffusion (Rombach et al., 2022): a tokenizer, a text encoder that is trained
+first and then frozen, an autoencoder, and a U-Net that removes noise from the autoencoder's scaled
+latents, conditioned on the text. Each part is saved in the format of its own library, in the
+folders of a ``CompVis/stable-diffusion-v1-4`` checkpoint, together with the measurements. Training
+takes a quarter of an hour on one core. The stages can be run one by one (``text vae unet
+measure``).
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from helpers.data import mnist_tensors
-from helpers.models import COLOURS, DIGITS, LATENT_SCALE, SMALL, grey_digits, load_parts, recognise
+from helpers.models import DIGIT_COLOURS, DIGITS, LATENT_SCALE, grey_digits, load_parts, recognise
+from helpers.models.digit_diffusion import SMALL
 from helpers.training import set_seed
 
-#: Numbers in the vector of a token.
+#: The size of a token's embedding.
 TEXT_DIM = 64
 BATCH_SIZE = 64
 TEXT_STEPS, VAE_STEPS, UNET_STEPS = 400, 700, 1400
-#: The share of prompts that are replaced by the empty one, so that guidance has an "unconditional".
+#: The fraction of prompts replaced by the empty one, which guidance needs as the unconditional one.
 DROPPED = 0.15
-#: What stands around a digit and a colour. Prompts may leave either open.
+#: Templates of prompts. A prompt may leave the digit, the colour or both open.
 BOTH = [
     *("a {c} {d}", "{c} {d}", "a handwritten {c} {d}", "a handwritten {d} in {c}", "{d} in {c}"),
     *("the digit {d} in {c}", "a photograph of a {c} {d}", "a photograph of the digit {d} in {c}"),
@@ -48,31 +49,31 @@ DIGIT_ONLY = [
 ]
 COLOUR_ONLY = ["{c}", "a {c} digit", "a handwritten {c} digit", "a digit in {c}", "in {c}"]
 NEITHER = ["a digit", "a handwritten digit", "a photograph of a digit", "a drawing"]
-#: Stands for what a prompt leaves open.
+#: The digit or colour that a prompt leaves open.
 OPEN = -1
 Prompt = tuple[str, int, int]
 
 
 def prompts() -> list[Prompt]:
-    """All prompts, each with the digit and the colour (a number) that it asks for."""
+    """All prompts, each with the digit and the index of the colour that it asks for."""
     names = [(word, number) for number, word in enumerate(DIGITS)]
     names += [(str(number), number) for number in range(10)]
     found: list[Prompt] = [(text, OPEN, OPEN) for text in NEITHER]
-    for colour, c in enumerate(COLOURS):
+    for colour, c in enumerate(DIGIT_COLOURS):
         found += [(text.format(c=c), OPEN, colour) for text in COLOUR_ONLY]
         for (d, digit), text in itertools.product(names, BOTH):
             found.append((text.format(c=c, d=d), digit, colour))
     for (d, digit), text in itertools.product(names, DIGIT_ONLY):
         found.append((text.format(d=d), digit, OPEN))
-    # As people write them: with an upper-case letter and a full stop, or without.
+    # Both with and without a capital letter and a full stop.
     return found + [(f"{text.capitalize()}.", digit, colour) for text, digit, colour in found]
 
 
 def train_text(folder: Path) -> None:
-    """A tokenizer for these prompts, and an encoder that learns to tell digit and colour.
+    """Train a tokenizer for these prompts, and an encoder that predicts digit and colour.
 
-    Stable Diffusion's encoder was trained by CLIP to tell texts apart; this one is trained to tell
-    these two things, at each place behind the prompt's last word.
+    Stable Diffusion's encoder was trained with CLIP's contrastive loss. This one is trained to
+    predict these two properties, at each position after the last word of the prompt.
     """
     texts = prompts()
     blank = CLIPTokenizer(model_max_length=77)
@@ -108,17 +109,17 @@ def train_text(folder: Path) -> None:
         )
     )
     ids = token_ids(tokenizer, [text for text, _, _ in texts])
-    # What is left open is a class of its own.
+    # "Left open" is a class of its own.
     digits = torch.tensor([digit % 11 for _, digit, _ in texts])
-    colours = torch.tensor([colour % (len(COLOURS) + 1) for _, _, colour in texts])
-    heads = nn.ModuleList([nn.Linear(TEXT_DIM, 11), nn.Linear(TEXT_DIM, len(COLOURS) + 1)])
+    colours = torch.tensor([colour % (len(DIGIT_COLOURS) + 1) for _, _, colour in texts])
+    heads = nn.ModuleList([nn.Linear(TEXT_DIM, 11), nn.Linear(TEXT_DIM, len(DIGIT_COLOURS) + 1)])
     optimizer = torch.optim.AdamW([*encoder.parameters(), *heads.parameters()], lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=TEXT_STEPS)
     for step in range(TEXT_STEPS):
         chosen = torch.randint(len(texts), (BATCH_SIZE,))
         hidden = encoder(ids[chosen])[0]
-        behind = (ids[chosen] == vocabulary["<|endoftext|>"])[..., None]
-        mean = (hidden * behind).sum(1) / behind.sum(1)
+        after = (ids[chosen] == vocabulary["<|endoftext|>"])[..., None]
+        mean = (hidden * after).sum(1) / after.sum(1)
         loss = functional.cross_entropy(heads[0](mean), digits[chosen])
         loss = loss + functional.cross_entropy(heads[1](mean), colours[chosen])
         optimizer.zero_grad()
@@ -130,13 +131,13 @@ def train_text(folder: Path) -> None:
 
 
 def coloured(images: Tensor, colours: Tensor) -> Tensor:
-    """Grey digits (N, 1, 28, 28) in [0, 1] -> (N, 3, 32, 32) in [-1, 1], each in its colour."""
-    shades = torch.tensor(list(COLOURS.values()))[colours]
+    """Colour grey digits: (N, 1, 28, 28) in [0, 1] -> (N, 3, 32, 32) in [-1, 1]."""
+    shades = torch.tensor(list(DIGIT_COLOURS.values()))[colours]
     return 2 * functional.pad(images, [2] * 4) * shades[:, :, None, None] - 1
 
 
 def train_vae(folder: Path, images: Tensor) -> None:
-    """An autoencoder for 32 x 32 pixels, with latents of 4 x 8 x 8."""
+    """Train an autoencoder for 32 x 32 pixels, with latents of 4 x 8 x 8."""
     vae = AutoencoderKL(
         block_out_channels=(16, 32, 32),
         down_block_types=("DownEncoderBlock2D",) * 3,
@@ -148,10 +149,10 @@ def train_vae(folder: Path, images: Tensor) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=VAE_STEPS)
     for step in range(VAE_STEPS):
         chosen = torch.randint(len(images), (BATCH_SIZE,))
-        x = coloured(images[chosen], torch.randint(len(COLOURS), (BATCH_SIZE,)))
+        x = coloured(images[chosen], torch.randint(len(DIGIT_COLOURS), (BATCH_SIZE,)))
         posterior = vae.encode(x).latent_dist
         x_hat = vae.decode(posterior.sample()).sample
-        # Sums over pixels and latents, per image; a small weight keeps the latents' size in bounds.
+        # Per image, sums over pixels and latents; a small KL weight bounds the size of the latents.
         loss = ((x_hat - x).square().sum() + 0.02 * posterior.kl().sum()) / len(x)
         optimizer.zero_grad()
         loss.backward()
@@ -160,10 +161,10 @@ def train_vae(folder: Path, images: Tensor) -> None:
         schedule.step()
         report("vae", step, VAE_STEPS, loss)
     with torch.no_grad():
-        x = coloured(images[:2000], torch.arange(2000) % len(COLOURS))
+        x = coloured(images[:2000], torch.arange(2000) % len(DIGIT_COLOURS))
         spread = vae.encode(x).latent_dist.sample().std()
-        # Latents of Stable Diffusion are divided by 0.18215 before they are decoded. These get the
-        # same spread, by the two 1 x 1 convolutions at the bottleneck, so that it fits here too.
+        # Latents of Stable Diffusion are divided by 0.18215 before they are decoded. To make that
+        # factor right here too, the two 1 x 1 convolutions at the bottleneck rescale the latents.
         factor = 1 / (LATENT_SCALE * spread)
         vae.quant_conv.weight[:4] *= factor
         vae.quant_conv.bias[:4] *= factor
@@ -173,10 +174,10 @@ def train_vae(folder: Path, images: Tensor) -> None:
 
 
 def train_unet(folder: Path, images: Tensor, labels: Tensor) -> None:
-    """The U-Net, on latents of all images, each in one colour."""
-    save(new_unet(), folder / "unet")  # until there is a better one, so that all parts are there
+    """Train the U-Net on the latents of all images, each in one random colour."""
+    save(new_unet(), folder / "unet")  # untrained, so that all parts can be loaded
     parts = load_parts(folder)
-    colours = torch.randint(len(COLOURS), (len(images),))
+    colours = torch.randint(len(DIGIT_COLOURS), (len(images),))
     posteriors = []
     with torch.no_grad():
         for chosen in torch.arange(len(images)).split(500):
@@ -195,7 +196,7 @@ def train_unet(folder: Path, images: Tensor, labels: Tensor) -> None:
             if digit in (OPEN, d) and colour in (OPEN, c)
         ]
         for d in range(10)
-        for c in range(len(COLOURS))
+        for c in range(len(DIGIT_COLOURS))
     }
     unet = new_unet()
     average = copy.deepcopy(unet).requires_grad_(False)
@@ -233,7 +234,7 @@ def train_unet(folder: Path, images: Tensor, labels: Tensor) -> None:
 
 
 def new_unet() -> UNet2DConditionModel:
-    """Two resolutions, 8 x 8 and 4 x 4, and attention to the text at the coarse one."""
+    """A U-Net with two resolutions, 8 x 8 and 4 x 4; the coarse one attends to the text."""
     return UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(48, 96),
@@ -247,7 +248,7 @@ def new_unet() -> UNet2DConditionModel:
 
 
 def scheduler() -> PNDMScheduler:
-    """With the settings of the v1-4 checkpoint."""
+    """A scheduler with the settings of the v1-4 checkpoint."""
     return PNDMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -259,7 +260,7 @@ def scheduler() -> PNDMScheduler:
 
 
 def measure(folder: Path, per_digit: int = 20, steps: int = 25) -> dict[str, float]:
-    """Shares of samples that a classifier takes for the digit asked for, by guidance scale."""
+    """The fraction of samples that a classifier recognises as the prompt's digit, by guidance."""
     parts = load_parts(folder)
     pipeline = StableDiffusionPipeline(
         **vars(parts), safety_checker=None, feature_extractor=None, requires_safety_checker=False
@@ -270,7 +271,7 @@ def measure(folder: Path, per_digit: int = 20, steps: int = 25) -> dict[str, flo
     found = {}
     for scale in (0.0, 1.0, 2.0, 4.0, 8.0):
         generator = torch.Generator().manual_seed(0)
-        # The library takes scales up to 1 for "no guidance", so that 0 needs empty prompts.
+        # The library treats scales up to 1 as "no guidance", so 0 needs empty prompts.
         drawn = pipeline(
             texts if scale else [""] * len(texts),
             guidance_scale=scale,
@@ -286,28 +287,28 @@ def measure(folder: Path, per_digit: int = 20, steps: int = 25) -> dict[str, flo
 
 
 def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """(N, 77)."""
+    """The token ids of texts, (N, 77)."""
     options = {"padding": "max_length", "max_length": 77, "truncation": True}
     ids: Tensor = tokenizer(texts, return_tensors="pt", **options).input_ids
     return ids
 
 
 def save(model: nn.Module, folder: Path) -> None:
-    """In half precision, which the images do not show."""
+    """Save a model in half precision, which makes no visible difference to the images."""
     model.half().save_pretrained(folder)
     for file in folder.glob("*.safetensors"):
-        file.chmod(0o644)  # it is written for its owner alone, and the sandbox reads as another
+        file.chmod(0o644)  # the sandbox reads it as another user
 
 
 def report(stage: str, step: int, steps: int, loss: Tensor) -> None:
-    """One line now and then."""
+    """Print a line every 50 steps."""
     if step % 50 == 49:
         clock = time.strftime("%H:%M:%S")
         print(f"{clock} {stage} {step + 1}/{steps}: loss {loss.item():.4f}", flush=True)
 
 
 def main() -> None:
-    """The stages that are named, or all."""
+    """Run the stages named on the command line, by default all."""
     stages = sys.argv[1:] or ["text", "vae", "unet", "measure"]
     images, labels = mnist_tensors(train=True)
     scheduler().save_pretrained(SMALL / "scheduler")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from codecs import BOM_UTF8
 from pathlib import Path
@@ -15,9 +14,6 @@ from autograder.course import quietly
 from autograder.judging import HandIn, IntakeError, judge, read_handin
 from helpers import deliverables
 from helpers.deliverables import Deliverable
-
-#: nbgrader uses a student's name as a file pattern and shows it on its pages: only plain names.
-_STUDENT = re.compile(r"[\w@][\w.@+-]{0,99}")
 
 
 def collect(handins: Path, course: Path) -> Summary:
@@ -72,7 +68,7 @@ def _parse_name(entry: Path) -> tuple[Deliverable, str]:
         deliverable = deliverables.get(name)
     except KeyError as error:
         raise IntakeError("Its name is not <deliverable>-<student>.") from error
-    if not _STUDENT.fullmatch(student):
+    if not deliverables.is_student_id(student):
         raise IntakeError(
             "The student in its name must be letters, digits and . _ - @ +, without spaces."
         )

@@ -171,7 +171,7 @@ def describe_lost(result: Judgement) -> str:
         return _shorten(f"{sentence} {'' if result.message else _cause(result)}", 200)
     checks = lost_checks(result)
     lines = [
-        f"{check.id.rpartition('.')[2]}: {_shorten(check.message, 140) or _word(check.status)}"
+        f"{check.name}: {_shorten(check.message, 140) or _word(check.status)}"
         for check in checks[:3]
     ]
     return "\n".join(lines + [f"... and {len(checks) - 3} more"] * (len(checks) > 3))
@@ -284,7 +284,7 @@ def _costly(marked: Sequence[Judgement], n_most: int = 12) -> list[dict[str, Any
 
 def _file_name(student: str) -> str:
     """A safe file name for a student's page; no name can lead out of the folder."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", student):
+    if deliverables.is_student_id(student) and len(student.encode()) < 200:
         return f"{student}.html"
     data = student.encode("utf-8", "surrogatepass")
     plain = re.sub(r"[^A-Za-z0-9]+", "_", student)[:60]
@@ -317,10 +317,6 @@ def _cut(text: str) -> str:
     return text if more <= 0 else f"{text[:_LONGEST]}… ({more} more characters)"
 
 
-def _is_long(text: str) -> bool:
-    return len(text) > _FOLDED or text.count("\n") > 7
-
-
 def _code(text: str) -> Markup:
     """Escape a text; the parts between backticks become code."""
     pieces = text.split("`")
@@ -346,7 +342,7 @@ _templates = Environment(
     trim_blocks=True, lstrip_blocks=True, finalize=_clean,
 )  # fmt: skip
 _templates.filters.update(code=_code, cut=_cut, number=_number, shorten=_shorten, word=_word)
-_templates.tests.update(long=_is_long)
+_templates.tests["long"] = lambda text: len(text) > _FOLDED or text.count("\n") > 7
 
 
 def _page(name: str, **facts: Any) -> str:

@@ -79,7 +79,7 @@ def deliverable_of(path: Path, name: str | None = None) -> Deliverable:
         found = [known for part in told for known in DELIVERABLES if part.startswith(known)]
         if not found:
             raise IntakeError(
-                f"The name of {path.name} does not tell its deliverable: add --deliverable d1, for "
+                f"The name {path.name} does not contain a deliverable: add --deliverable d1, for "
                 "example."
             )
         name = found[0]

@@ -84,11 +84,6 @@ class Master:
         """The cell called ``name``."""
         return next(cell for cell in self.cells if cell.name == name)
 
-    @property
-    def max_score(self) -> float:
-        """The points of all checks, without those of written answers."""
-        return sum(cell.points for cell in self.cells if cell.kind == "check")
-
 
 def all_checks(deliverable_id: str) -> list[Check]:
     """The checks of a deliverable: first the public ones, then the hidden ones."""

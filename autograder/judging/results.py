@@ -44,6 +44,11 @@ class CheckResult(BaseModel):
     message: str
     hidden: bool
 
+    @property
+    def name(self) -> str:
+        """The last part of the id: the name of the check's function."""
+        return self.id.rpartition(".")[2]
+
     @classmethod
     def of(cls, result: Result) -> CheckResult:
         """The result of running a check, as plain data."""

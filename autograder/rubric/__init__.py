@@ -1,4 +1,10 @@
-"""Tests of the checks themselves: wrong solutions lose what they name, right ones nothing."""
+"""Tests the checks: wrong solutions must lose the checks that they name, right ones none.
+
+- ``solutions`` loads the solutions in ``mutants/*.toml`` and runs the checks on them;
+- ``specimen`` makes submissions from a master, trained or not, as a student would hand them in.
+
+``python -m autograder.rubric d1`` tries all solutions of a deliverable.
+"""
 
 from autograder.rubric.solutions import (
     Solution,

@@ -1,22 +1,17 @@
-"""Tests of the rubric: wrong solutions must lose what they name, right ones must lose nothing.
-
-``python -m autograder.rubric d1`` tries them all and prints what each lost and why. They are the
-kit's own code and need no sandbox: here they run without one, in a tenth of the time. ``--judge``
-sends them through the real judge.
-"""
+"""Wrong and right solutions, each of which names the checks that it must lose."""
 
 from __future__ import annotations
 
 import io
 import os
 import tempfile
+import time
 import tomllib
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from nbformat import NotebookNode
 from pydantic import BaseModel, ConfigDict
 
 from autograder.judging import (
@@ -26,6 +21,7 @@ from autograder.judging import (
     Placed,
     all_checks,
     judge,
+    load_master,
     place,
     standin_folder,
 )
@@ -39,13 +35,13 @@ class Solution(BaseModel):
     """A solution that differs from the master's in one cell.
 
     Attributes:
-        name: what is wrong, or different.
-        cell: the master's solution cell.
-        old: what is replaced in it...
-        new: ...and by what.
-        also: further pairs of these.
-        source: or all of it.
-        loses: the checks that it must lose, by the last part of their ids; none for a right one.
+        name: what is wrong or different.
+        cell: the name of the master's solution cell.
+        old: the text to replace in that cell.
+        new: the text that replaces it.
+        also: further pairs of old and new.
+        source: the whole text of the cell, instead of replacements.
+        loses: the names of the checks that it must lose; none for a right solution.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,17 +55,17 @@ class Solution(BaseModel):
     loses: frozenset[str] = frozenset()
 
     def text(self, master: Master) -> str:
-        """The cell's text.
+        """The text of the changed cell.
 
         Raises:
-            ValueError: if there is nothing to replace: the master has changed.
+            ValueError: if the master no longer contains the text to replace.
         """
         if self.source:
             return self.source
         text = master.cell(self.cell).source
         for old, new in ((self.old, self.new), *self.also):
             if old not in text:
-                raise ValueError(f"{self.name}: the cell {self.cell!r} has no {old!r}.")
+                raise ValueError(f"{self.name}: the cell {self.cell!r} does not contain {old!r}.")
             text = text.replace(old, new)
         return text
 
@@ -82,41 +78,54 @@ def load_solutions(deliverable_id: str) -> tuple[list[Solution], list[Solution]]
 
 
 def judge_solution(solution: Solution, master: Master) -> list[CheckResult]:
-    """What the real judge says of a solution without a trained model."""
+    """The judge's results for a solution, without the checks of trained models."""
     with tempfile.TemporaryDirectory() as folder:
-        path = save_notebook(_notebook(solution, master), Path(folder), master.deliverable.id)
+        notebook = solved(master, {solution.cell: solution.text(master)})
+        path = save_notebook(notebook, Path(folder), master.deliverable.id)
         judgement = judge(path, master.deliverable.id, solution.name, only=_untrained(master))
     return list(judgement.checks)
 
 
 def try_solution(solution: Solution, master: Master) -> list[CheckResult]:
-    """The same in this process, without a sandbox."""
-    placed = place(_notebook(solution, master).cells, master)
+    """The same results, computed in this process without a sandbox."""
+    placed = place(solved(master, {solution.cell: solution.text(master)}).cells, master)
     cells = _untrained(master)
     checks = [c for c in all_checks(master.deliverable.id) if c.cell in cells]
-    with redirect_stdout(io.StringIO()):  # some print a line for each image
+    with redirect_stdout(io.StringIO()):  # some solutions print a line per image
         submission = Submission(run_cells(placed).execute)
         return [CheckResult.of(run(check, submission)) for check in checks]
 
 
 def lost_names(results: list[CheckResult]) -> frozenset[str]:
-    """The checks that a solution did not pass, by the last part of their ids."""
-    return frozenset(
-        result.id.rpartition(".")[2] for result in results if result.status != "passed"
-    )
+    """The names of the checks that a solution did not pass."""
+    return frozenset(result.name for result in results if result.status != "passed")
 
 
-def _notebook(solution: Solution, master: Master) -> NotebookNode:
-    return solved(master, {solution.cell: solution.text(master)})
+def examine(deliverable_id: str, solution: Solution, judged: bool) -> tuple[bool, str]:
+    """Whether a solution loses exactly the checks that it names, and a text with the details."""
+    master = load_master(deliverable_id)
+    begin = time.monotonic()
+    results = (judge_solution if judged else try_solution)(solution, master)
+    lost = lost_names(results)
+    seconds = time.monotonic() - begin
+    lines = [f"{'ok ' if lost == solution.loses else 'NOT'} {solution.name} ({seconds:.1f} s)"]
+    if missed := solution.loses - lost:
+        lines.append(f"      kept: {', '.join(sorted(missed))}")
+    if more := lost - solution.loses:
+        lines.append(f"      lost too: {', '.join(sorted(more))}")
+    for result in results:
+        if result.status != "passed":
+            lines.append(f"      {result.name}: {result.status}: {result.message}")
+    return lost == solution.loses, "\n".join(lines)
 
 
 def _untrained(master: Master) -> frozenset[str]:
-    """The check cells that need no trained model."""
+    """The check cells that do not need a trained model."""
     return frozenset(cell.name for cell in master.cells if cell.kind == "check") - {"result"}
 
 
 def run_cells(placed: list[Placed]) -> Engine:
-    """An engine over the names that a notebook's cells leave behind."""
+    """Run a notebook's cells in this process; return an engine on the names that they define."""
     names: dict[str, Any] = {"__name__": "__main__"}
     failures: dict[str, StudentError] = {}
     settings = {"LATENT_LAB_WORKER": "1", "LATENT_LAB_DATA": str(standin_folder())}

@@ -1,4 +1,4 @@
-"""Submissions made from the master: for the demonstration, the rubric's tests and benchmarks."""
+"""Makes submissions from a master, for the demonstration, the tests and the benchmarks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nbformat import NotebookNode
 from autograder.judging import OWN, Master, identify
 from autograder.release import released_notebook
 
-#: What a student's solution is called in a specimen: where the released cell has its marker.
+#: Lines that are removed from the master's solutions.
 _MARKS = ("### BEGIN SOLUTION", "### END SOLUTION")
-#: The cells that a student runs to train a model and hand it in.
+#: The kinds of cells that a student runs to train a model and hand it in.
 _TRAINED = ("given", "solution", "train", "handin")
 
 
@@ -24,14 +24,14 @@ def solved(master: Master, changes: Mapping[str, str] | None = None) -> Notebook
     """The released notebook with the master's solutions filled in.
 
     Args:
-        changes: another text for some of the solution cells, by name.
+        changes: other texts for some of the solution cells, by name.
     """
     changes = changes or {}
     notebook = released_notebook(master)
     for node in notebook.cells:
         cell = identify(node, master)
         if cell is not None and cell.kind in OWN:
-            # A model answer without its marking scheme, which is for graders.
+            # Without the marking scheme of a model answer, which is for graders.
             text = changes.get(cell.name, cell.source).partition("**Marking:**")[0]
             node.source = "\n".join(
                 line for line in text.splitlines() if line.strip() not in _MARKS
@@ -47,8 +47,8 @@ def save_notebook(notebook: NotebookNode, folder: Path, name: str) -> Path:
     return path
 
 
-def execute(path: Path, kinds: tuple[str, ...], master: Master, timeout: int = 1800) -> None:
-    """Run a notebook's cells of some kinds in a real kernel, in its folder, as a student would.
+def execute(path: Path, kinds: tuple[str, ...], master: Master) -> None:
+    """Run a notebook's cells of the given kinds in a real kernel and in its folder.
 
     Raises:
         nbclient.exceptions.CellExecutionError: if a cell raises.
@@ -57,19 +57,18 @@ def execute(path: Path, kinds: tuple[str, ...], master: Master, timeout: int = 1
     everything = notebook.cells
     known = [(node, identify(node, master)) for node in everything]
     notebook.cells = [node for node, cell in known if cell is not None and cell.kind in kinds]
-    client = NotebookClient(
+    NotebookClient(
         notebook,
-        timeout=timeout,
+        timeout=1800,
         resources={"metadata": {"path": str(path.parent)}},
         extra_arguments=["--log-level=ERROR"],
-    )
-    client.execute()
+    ).execute()
     notebook.cells = everything
     nbformat.write(notebook, path)
 
 
 def reported_loss(folder: Path, name: str) -> float:
-    """The last loss in a training's history."""
+    """The last loss in the history of a training."""
     losses = json.loads((folder / "checkpoints" / f"{name}.json").read_text())["losses"]
     return float(losses[-1])
 
@@ -82,13 +81,13 @@ def hand_in(
     handins: Path,
     replace: Mapping[str, str] | None = None,
 ) -> Path:
-    """Do as a student does: fill in, train, run the hand-in cell, send the zip.
+    """Do what a student does: fill in, train, run the hand-in cell, send the zip.
 
     Args:
-        changes: another text for some of the solution cells, by name.
+        changes: other texts for some of the solution cells, by name.
         work: the student's folder; it is returned.
-        handins: where the zip is sent.
-        replace: words to replace in every cell, such as another seed.
+        handins: the folder to which the zip is sent.
+        replace: texts to replace in every cell, such as the seed.
     """
     notebook = solved(master, changes)
     for node in notebook.cells:

@@ -124,11 +124,10 @@ def bubblewrap_command(
         *("--setenv", "LD_LIBRARY_PATH", "/opt/python/lib"),
         *("--", inside, "-I", "-S", "-c", _BOOTSTRAP + code),
         _arguments(
-            limits,
+            limits.rlimits(own_uid=True) if limits else {},
             fd,
             ["/opt/kit", "/opt/site"],
             INSIDE_BUBBLEWRAP if limits else None,
-            own_uid=True,
         ),
     ]
 
@@ -146,20 +145,14 @@ def plain_command(
         writable = [str(folder), "/dev/null"]
         beneath = {"readable": [*map(str, readable), *system], "writable": writable}
     path = [str(ROOT), site, str(INSIDE.parent)]
-    arguments = _arguments(limits, fd, path, beneath, own_uid=False)
+    arguments = _arguments(limits.rlimits(own_uid=False), fd, path, beneath)
     return [sys.executable, "-I", "-S", "-c", _BOOTSTRAP + code, arguments]
 
 
 def _arguments(
-    limits: Limits | None,
-    fd: int,
-    path: list[str],
-    beneath: dict[str, list[str]] | None,
-    *,
-    own_uid: bool,
+    rlimits: dict[str, int], fd: int, path: list[str], beneath: dict[str, list[str]] | None
 ) -> str:
     """The arguments of the bootstrap, as JSON."""
-    rlimits = limits.rlimits(own_uid=own_uid) if limits else {}
     listed = [str(folder) for folder in DATA_FILES.parents if folder.is_relative_to(HELPERS)]
     return json.dumps([rlimits, fd, path, beneath, listed])
 

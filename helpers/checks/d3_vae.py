@@ -112,7 +112,7 @@ settings.check_model_budget(__name__, points=2)
 
 def trial(submission: Submission, lr: float) -> Trial:
     """The student's train_epoch on a tiny model, with a loss of the kit's own."""
-    return vae_trial(submission, lr, "TinyVAE")
+    return vae_trial(submission, lr)
 
 
 check_training(

@@ -133,7 +133,7 @@ def trial(submission: Submission, lr: float) -> Trial:
         answer = submission.call("one_hot", labels, N_CLASSES)
         return expect_tensor(answer, (len(labels), N_CLASSES), what="What one_hot returns")
 
-    return vae_trial(submission, lr, "TinyDigitVAE", condition)
+    return vae_trial(submission, lr, N_CLASSES, condition=condition)
 
 
 check_training(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -183,20 +184,14 @@ def trial(submission: Submission, lr: float) -> Trial:
     """The student's train_epoch on a tiny model, with a loss of the kit's own."""
 
     return vae_trial(
-        submission, lr, "TinyQuarterVAE", lambda images, _: their_quarter(submission, images)
+        submission, lr, QUARTER_DIM, condition=lambda x, _: their_quarter(submission, x)
     )
 
 
 def baseline_trial(submission: Submission, lr: float) -> Trial:
     """The student's train_baseline on a tiny model."""
-
-    return mse_trial(
-        submission,
-        lr,
-        model="TinyBaseline",
-        view=lambda images: their_quarter(submission, images),
-        function="train_baseline",
-    )
+    view = partial(their_quarter, submission)
+    return mse_trial(submission, lr, QUARTER_DIM, view=view, function="train_baseline")
 
 
 def their_quarter(submission: Submission, images: Tensor) -> Tensor:

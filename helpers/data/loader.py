@@ -1,4 +1,4 @@
-"""A loader for data sets that fit in memory: the loop of DataLoader without its work per image."""
+"""A loader for data sets that fit in memory: DataLoader's loop without its work for each image."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ class Loader:
     """Batches of images and labels, like :class:`torch.utils.data.DataLoader`.
 
     Each image is decoded and transformed once and kept as a tensor, so that an epoch does no Python
-    work per image. A random transform (augmentation) is noticed and applied afresh in each epoch,
-    as DataLoader would.
+    work for each image. A random transform (augmentation) is detected and applied anew in each
+    epoch, as DataLoader does.
 
     Args:
         dataset: gives (image, label) for an index, and has a length.
         batch_size: images in a batch.
-        shuffle: a new random order in each epoch: the one that DataLoader would take from the same
-            ``generator``, or from torch's seed.
+        shuffle: whether each epoch has a new random order.
         drop_last: leave out a last batch that is not full.
-        generator: source of the random order.
+        generator: source of the random order; by default torch's own.
         device: where the batches are.
 
     Yields:
@@ -70,13 +69,9 @@ class Loader:
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        # Each epoch of a DataLoader first draws a seed for its workers, whether it has any or not.
-        torch.empty((), dtype=torch.int64).random_(generator=self._generator)
-        return self._batches()
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch."""
-        order = self._order()
+        order = torch.arange(self._n_images)
+        if self._shuffle:
+            order = torch.randperm(self._n_images, generator=self._generator)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             chosen = order[start : start + self.batch_size]
             if self._resident is None:
@@ -85,18 +80,6 @@ class Loader:
                 images, labels = self._resident
                 chosen = chosen.to(self._device)
                 yield images[chosen], labels[chosen]
-        if self._shuffle and self._generator is not None:
-            self._order()  # the RandomSampler draws a second order as it ends, and drops it
-
-    def _order(self) -> Tensor:
-        """The order of one epoch, drawn as DataLoader's RandomSampler draws it."""
-        if not self._shuffle:
-            return torch.arange(self._n_images)
-        generator = self._generator
-        if generator is None:
-            generator = Generator()
-            generator.manual_seed(int(torch.empty((), dtype=torch.int64).random_().item()))
-        return torch.randperm(self._n_images, generator=generator)
 
     def _everything(self) -> tuple[Tensor, Tensor] | None:
         """All images and labels, on the device; None if they differ from one epoch to the next."""

@@ -39,7 +39,7 @@ def plot_latent_space(
     Raises:
         ValueError: if the codes cannot be drawn.
     """
-    codes, labels = encode(encoder, loader, device, max_points)
+    codes, labels = codes_of(encoder, loader, device, max_points)
     points, held = principal_components(codes)
     classes = sorted(set(labels.tolist()))
     colour_of = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(classes)}
@@ -92,7 +92,7 @@ def latent_span(
 
     Arguments and errors are those of :func:`plot_latent_space`.
     """
-    codes, _ = encode(encoder, loader, device, max_points)
+    codes, _ = codes_of(encoder, loader, device, max_points)
     low, high = np.quantile(codes[:, :2], [0.01, 0.99], axis=0)
     return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
 
@@ -153,7 +153,7 @@ def plot_latent_space_images(
     return figure
 
 
-def encode(
+def codes_of(
     encoder: Network,
     loader: Iterable[Sequence[Tensor]],
     device: str | torch.device | None,

@@ -14,9 +14,9 @@ from autograder import cli, sandbox
     ("arguments", "sentence"),
     [
         (["check", "nowhere.zip"], "There is no file or folder nowhere.zip."),
-        (["check", "unnamed.zip"], "does not tell its deliverable"),
+        (["check", "unnamed.zip"], "does not contain a deliverable"),
         (["check", "unnamed.zip", "--deliverable", "d99"], "There is no deliverable 'd99'"),
-        (["check", "unnamed.zip", "--deliverable", "d1"], "is damaged or no zip file"),
+        (["check", "unnamed.zip", "--deliverable", "d1"], "is damaged or is not a zip file"),
         (["grade", "d99"], "There is no deliverable 'd99'"),
         (["grade", "d1", "--handins", "nowhere", "--course", "course"], "There is no folder"),
         (["report", "d1", "--course", "course"], "There are no results of d1_autoencoder"),

@@ -135,16 +135,16 @@ def state(course: Path) -> dict[str, Any]:
 
 def leftovers() -> list[str]:
     """Processes of a grading that was killed, a few seconds later."""
-    mark, nursery = f"LATENT_LAB_TEST={os.getpid()}".encode(), b"inside.forkserver"
+    mark, server = f"LATENT_LAB_TEST={os.getpid()}".encode(), b"inside.forkserver"
     end = time.monotonic() + 10
     while True:
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 words = (folder / "cmdline").read_bytes()
-                # A nursery has no environment, but if it is left behind it has no parent either.
+                # A fork server has no environment; one that was left behind has no parent either.
                 orphan = b"\nPPid:\t1\n" in (folder / "status").read_bytes()
-                if mark in (folder / "environ").read_bytes() or (orphan and nursery in words):
+                if mark in (folder / "environ").read_bytes() or (orphan and server in words):
                     found.append(words.replace(b"\0", b" ").decode(errors="replace")[:200])
             except OSError:
                 continue

@@ -15,9 +15,9 @@ import platform
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 
 _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
-_libc = ctypes.CDLL(None, use_errno=True)
 
 # Landlock: linux/landlock.h. The numbers of its system calls are the same everywhere.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -74,15 +74,21 @@ _SOCKET = {"x86_64": 41, "aarch64": 198}
 _KEYCTL = {"x86_64": 250, "aarch64": 219}
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    """The C library, loaded when it is needed: this module is imported on Windows, too."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def leave_keyring() -> None:
     """Start a new session keyring: processes could leave each other messages in a shared one."""
     if (number := _KEYCTL.get(platform.machine())) is not None:
-        _libc.syscall(number, 1, None)
+        _libc().syscall(number, 1, None)
 
 
 def landlock_version() -> int:
     """The version of Landlock in this kernel; 0 if there is none."""
-    return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)))
+    return max(0, int(_libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)))
 
 
 def landlock(readable: Iterable[str], writable: Iterable[str]) -> bool:
@@ -104,7 +110,7 @@ def landlock(readable: Iterable[str], writable: Iterable[str]) -> bool:
     if version >= 6:
         rules.append(_ALL_SCOPES)
     attributes = struct.pack(f"{len(rules)}Q", *rules)
-    ruleset = _libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    ruleset = _libc().syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     if ruleset < 0:
         return False
     reading = _EXECUTE | _READ_FILE | _READ_FOLDER
@@ -113,10 +119,12 @@ def landlock(readable: Iterable[str], writable: Iterable[str]) -> bool:
             with suppress(OSError):  # a missing file cannot be opened anyway
                 fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
                 allowed = rights if os.path.isdir(path) else rights & _FOR_FILES & every
-                _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", allowed, fd), 0)
+                _libc().syscall(
+                    _ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", allowed, fd), 0
+                )
                 os.close(fd)
-    _libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    done = _libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
+    _libc().prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    done = _libc().syscall(_RESTRICT_SELF, ruleset, 0) == 0
     os.close(ruleset)
     return bool(done)
 
@@ -147,5 +155,5 @@ def seccomp() -> bool:
     ]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
     head = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code))
-    _libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    return bool(_libc.prctl(_SET_SECCOMP, _FILTER, head, 0, 0) == 0)
+    _libc().prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    return bool(_libc().prctl(_SET_SECCOMP, _FILTER, head, 0, 0) == 0)

@@ -35,13 +35,13 @@ class AccumulatingTrial(Trial):
         """One epoch by the student's code; what it returned."""
         device = self._submission.build("torch.device", "cpu")
         arguments = (*self._arguments, device, self.n_accumulated)
-        return self._submission.call(self._function, self.model, *arguments)
+        return self._submission.call(self.function, self.model, *arguments)
 
     def accumulated(self, n_epochs: int, mistake: str = "") -> State:
         """The parameters after ``n_epochs``, trained here, perhaps with a mistake."""
         model = self._restarted()
         sgd = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9)
-        batches, size = self._batches(None), self.n_accumulated
+        batches, size = self._batches(), self.n_accumulated
         for _ in range(n_epochs):
             if mistake != "left over":
                 sgd.zero_grad()

@@ -26,85 +26,43 @@ class Recorder(nn.Module):
 
 
 class TinyAutoencoder(nn.Module):
-    """One linear layer on each side: (N, 1, 28, 28) -> (N, 3) -> (N, 1, 28, 28)."""
+    """One linear layer on each side: (N, ...) with n_inputs numbers each -> (N, 1, 28, 28)."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_inputs: int = 784) -> None:
         super().__init__()
         self.recorder = Recorder()
-        self.encoder = nn.Sequential(self.recorder, nn.Flatten(), nn.Linear(784, 3))
+        self.encoder = nn.Sequential(self.recorder, nn.Flatten(), nn.Linear(n_inputs, 3))
         self.decoder = nn.Sequential(nn.Linear(3, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 1, 28, 28) -> (N, 1, 28, 28)."""
-        reconstructions: Tensor = self.decoder(self.encoder(images))
-        return reconstructions
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Images (N, 1, 28, 28)."""
+        images: Tensor = self.decoder(self.encoder(inputs))
+        return images
 
 
 class TinyVAE(nn.Module):
-    """Like a variational autoencoder, with nothing random in it.
+    """Like a variational autoencoder of images of 784 pixels, with nothing random in it.
 
     Args:
         condition_dim: size C of the condition.
+        gives_code: whether the code is returned as well, as in deliverable 7.
     """
 
-    def __init__(self, condition_dim: int = 0) -> None:
+    def __init__(self, condition_dim: int = 0, gives_code: bool = False) -> None:
         super().__init__()
+        self.gives_code = gives_code
         self.recorder = Recorder()
         self.encoder = nn.Linear(784 + condition_dim, 6)
         self.decoder = nn.Linear(3 + condition_dim, 784)
 
-    def forward(self, images: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (N, 1, 28, 28), condition (N, C) -> images, mu (N, 3), logvar (N, 3)."""
+    def forward(self, images: Tensor, c: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Images (N, ...), condition (N, C) -> images, mu (N, 3), logvar (N, 3), z (N, 3)."""
         parts = [] if c is None else [c]
         codes = self.encoder(torch.cat([self.recorder(images).flatten(1), *parts], dim=1))
         mu, logvar = codes.chunk(2, dim=1)
         z = mu + 0.1 * torch.exp(logvar / 2)
-        x_hat = torch.sigmoid(self.decoder(torch.cat([z, *parts], dim=1)))
-        return x_hat.view(-1, 1, 28, 28), mu, logvar
-
-
-class TinyDigitVAE(TinyVAE):
-    """Its condition is a one-hot label."""
-
-    def __init__(self) -> None:
-        super().__init__(condition_dim=10)
-
-
-class TinyQuarterVAE(TinyVAE):
-    """Its condition is a quarter of an image."""
-
-    def __init__(self) -> None:
-        super().__init__(condition_dim=196)
-
-
-class TinyBaseline(nn.Module):
-    """Quarters (N, 196) -> images (N, 1, 28, 28), by one linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.recorder = Recorder()
-        self.layers = nn.Sequential(nn.Linear(196, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
-
-    def forward(self, quarters: Tensor) -> Tensor:
-        """Quarters (N, 196) -> images (N, 1, 28, 28)."""
-        images: Tensor = self.layers(self.recorder(quarters))
-        return images
-
-
-class TinyBernoulliVAE(nn.Module):
-    """Like deliverable 7's model, with nothing random in it, for images of any size."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.recorder = Recorder()
-        self.encoder = nn.Linear(784, 6)
-        self.decoder = nn.Linear(3, 784)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images (N, 784), or (N, 1, 28, 28) -> theta like them, mean, log_var and z (N, 3)."""
-        mean, log_var = self.encoder(self.recorder(images).flatten(1)).chunk(2, dim=1)
-        z = mean + 0.1 * torch.exp(log_var / 2)
-        return torch.sigmoid(self.decoder(z)).view(images.shape), mean, log_var, z
+        x_hat = torch.sigmoid(self.decoder(torch.cat([z, *parts], dim=1))).view(images.shape)
+        return (x_hat, mu, logvar, z) if self.gives_code else (x_hat, mu, logvar)
 
 
 class TinyLoss:

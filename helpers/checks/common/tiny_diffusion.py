@@ -314,7 +314,7 @@ def lend(submission: Submission, name: str, *args: Any, parts: str = "tiny", **k
     return found if isinstance(found, dict) else {}
 
 
-def pixels_of(picture: Any) -> Tensor | None:
+def picture_pixels(picture: Any) -> Tensor | None:
     """The pixels (H, W, C) or (H, W) of an image that a lent call returned, if it is one."""
     pixels = picture.get("pixels") if isinstance(picture, dict) else None
     return pixels if isinstance(pixels, Tensor) else None

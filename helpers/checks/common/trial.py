@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from helpers.checking import (
-    Object,
     Submission,
     close,
     expect,
@@ -40,9 +40,10 @@ class Trial:
     Args:
         lr: of SGD. It should be small enough that clipping the gradient's norm changes nothing.
         model: a class of :mod:`helpers.checks.common.tiny`, by name.
+        sizes: the arguments of that class.
         criterion: what the student's code gets for its loss, made where that code runs.
         loss: what should be minimised, the mean over a batch.
-        reported: what should be returned, where that is another loss.
+        reported: what should be returned, if that is another loss.
         records: whether the model is shown something other than the images.
         function: the name of the student's training function.
     """
@@ -56,35 +57,30 @@ class Trial:
         criterion: str,
         loss: BatchLoss,
         reported: BatchLoss | None = None,
+        sizes: Sequence[int] = (),
         records: bool = False,
         function: str = "train_epoch",
     ) -> None:
         self.images = random_images(N_IMAGES) * torch.linspace(0.2, 1, N_IMAGES).view(-1, 1, 1, 1)
         self.labels = torch.arange(N_IMAGES) % 7  # never all classes in one batch
-        self.lr, self.records = lr, records
+        self.lr, self.records, self.function = lr, records, function
         self._submission = submission
-        self._function = function
-        self._new: Callable[[], nn.Module] = getattr(tiny, model)
+        self._new: Callable[[], nn.Module] = partial(getattr(tiny, model), *sizes)
         self._loss, self._reported = loss, reported or loss
         self._start = self._new().state_dict()
-        self.model = submission.build(f"helpers.checks.common.tiny.{model}")
+        self.model = submission.build(f"helpers.checks.common.tiny.{model}", *sizes)
         self.model.load(self._start)
         self.criterion = submission.build(criterion)
-        self.loader = self._loader()
-        self._arguments = (self.loader, self.criterion, self._sgd())
-
-    def _loader(self) -> Object:
-        dataset = self._submission.build("torch.utils.data.TensorDataset", self.images, self.labels)
-        return self._submission.build("helpers.data.Loader", dataset, BATCH_SIZE)
-
-    def _sgd(self) -> Object:
+        dataset = submission.build("torch.utils.data.TensorDataset", self.images, self.labels)
+        self.loader = submission.build("helpers.data.Loader", dataset, BATCH_SIZE)
         parameters = self.model.call("parameters")
-        return self._submission.build("torch.optim.SGD", parameters, lr=self.lr, momentum=0.9)
+        sgd = submission.build("torch.optim.SGD", parameters, lr=lr, momentum=0.9)
+        self._arguments = (self.loader, self.criterion, sgd)
 
     def epoch(self) -> Any:
         """One epoch by the student's code; what it returned."""
         device = self._submission.build("torch.device", "cpu")
-        return self._submission.call(self._function, self.model, *self._arguments, device)
+        return self._submission.call(self.function, self.model, *self._arguments, device)
 
     def answers(self, images: Tensor) -> Any:
         """What the model, before any step, makes of images; computed here."""
@@ -101,29 +97,21 @@ class Trial:
         modes = self.model.get("recorder.was_training")
         return modes if isinstance(modes, list) else []
 
-    def batch_losses(
-        self, shown: list[Tensor] | None = None, *, target_is_shown: bool = False
-    ) -> Tensor:
+    def batch_losses(self, *, target_is_shown: bool = False) -> Tensor:
         """The loss of each batch of the first epoch, before any update, (3,)."""
         model = self._restarted()
         with torch.no_grad():
             losses = [
                 self._reported(model, x, x if target_is_shown else images, labels)
-                for x, images, labels in self._batches(shown)[:3]
+                for x, images, labels in self._batches()[:3]
             ]
         return torch.stack(losses)
 
-    def expected(
-        self, n_epochs: int, mistake: str = "", shown: list[Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """The parameters after ``n_epochs``, trained here, perhaps with a mistake.
-
-        Args:
-            shown: what the model was given in each batch, where that is not the images.
-        """
+    def expected(self, n_epochs: int, mistake: str = "") -> dict[str, Tensor]:
+        """The parameters after ``n_epochs``, trained here, perhaps with a mistake."""
         model = self._restarted()
         sgd = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9)
-        batches = self._batches(shown)
+        batches = self._batches()
         per_epoch = 1 if mistake == "one batch" else len(self.images.split(BATCH_SIZE))
         for epoch in range(0 if mistake == "no step" else n_epochs):
             if mistake == "new optimizer":
@@ -133,7 +121,7 @@ class Trial:
             for number in range(per_epoch):
                 if mistake not in ("never cleared", "cleared once an epoch"):
                     sgd.zero_grad()
-                position = epoch * per_epoch + number if shown else number
+                position = epoch * per_epoch + number if self.records else number
                 self._loss(model, *batches[position % len(batches)]).backward()
                 sgd.step()
         return model.state_dict()
@@ -143,28 +131,24 @@ class Trial:
         model.load_state_dict(self._start)
         return model
 
-    def _batches(self, shown: list[Tensor] | None) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _batches(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """What the model is shown, the images and the labels of each batch."""
         images, labels = self.images.split(BATCH_SIZE), self.labels.split(BATCH_SIZE)
-        inputs = shown or list(images)
+        inputs = (self.shown() if self.records else []) or images
         return [(x, images[n % 3], labels[n % 3]) for n, x in enumerate(inputs)]
 
 
 def mse_trial(
     submission: Submission,
     lr: float,
-    *,
-    model: str = "TinyAutoencoder",
-    records: bool = False,
+    *sizes: int,
     view: Callable[[Tensor], Tensor] = lambda images: images,
+    records: bool = False,
     function: str = "train_epoch",
 ) -> Trial:
-    """A trial with the mean squared error between a model's answer and the images.
+    """A trial of a tiny autoencoder that takes ``view`` of the images, with the mean squared error.
 
-    Args:
-        model: a class of :mod:`helpers.checks.common.tiny`, by name.
-        records: whether the model is shown something other than the images.
-        view: makes of the images what the model takes.
-        function: the name of the student's training function.
+    ``sizes`` are the arguments of the model; for the others see :class:`Trial`.
     """
 
     def loss(network: nn.Module, shown: Tensor, images: Tensor, _: Tensor) -> Tensor:
@@ -173,7 +157,8 @@ def mse_trial(
     return Trial(
         submission,
         lr,
-        model=model,
+        model="TinyAutoencoder",
+        sizes=sizes,
         criterion="torch.nn.MSELoss",
         loss=loss,
         records=records,
@@ -184,18 +169,17 @@ def mse_trial(
 def vae_trial(
     submission: Submission,
     lr: float,
-    model: str,
+    *sizes: int,
     condition: Callable[[Tensor, Tensor], Tensor] | None = None,
     summed: str = "",
 ) -> Trial:
-    """The student's train_epoch on a tiny model, with a loss of the kit's own.
+    """A trial of a tiny variational autoencoder, with a loss of the kit's own.
 
     Args:
-        model: a class of :mod:`helpers.checks.common.tiny`, by name. It returns x_hat, mu, logvar
-            and perhaps more.
+        sizes: the arguments of the model.
         condition: makes conditions (N, C) of images and labels; None for a model without.
-        summed: a loss of that module which sums over the images, where that is what the student's
-            does; it is reported as a mean all the same.
+        summed: a loss of :mod:`helpers.checks.common.tiny` that sums over the images, if that is
+            what the student's does; it is reported as a mean all the same.
     """
 
     def mean(network: nn.Module, _: Tensor, images: Tensor, labels: Tensor) -> Tensor:
@@ -206,9 +190,15 @@ def vae_trial(
     def total(network: nn.Module, _: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         return len(images) * mean(network, _, images, labels)
 
-    criterion = f"helpers.checks.common.tiny.{summed or 'TinyLoss'}"
-    loss = total if summed else mean
-    return Trial(submission, lr, model=model, criterion=criterion, loss=loss, reported=mean)
+    return Trial(
+        submission,
+        lr,
+        model="TinyVAE",
+        sizes=sizes,
+        criterion=f"helpers.checks.common.tiny.{summed or 'TinyLoss'}",
+        loss=total if summed else mean,
+        reported=mean,
+    )
 
 
 _STEP_MISTAKES = {
@@ -245,26 +235,21 @@ def mean_causes(losses: Tensor) -> dict[str, float]:
 
 
 def expect_mean_loss(trial: Trial) -> None:
-    """Fail unless ``train_epoch`` returns the mean loss over all images, as a number.
-
-    Args:
-        trial: with a learning rate of 0, so that the mean is known beforehand.
-    """
-    value = expect_number(trial.epoch(), what=f"What {trial._function} returns")
-    shown = trial.shown() if trial.records else None
-    losses = trial.batch_losses(shown)
+    """Fail unless the mean loss over all images is returned, given a learning rate of 0."""
+    value = expect_number(trial.epoch(), what=f"What {trial.function} returns")
+    losses = trial.batch_losses()
     if len(losses) < 3:
         fail("The model was not called once for each batch.", "Is `return` inside the loop?")
     right, causes = mean_over_images(losses), mean_causes(losses)
     if trial.records:
         causes["The output is compared with what the model was shown, and not with the images."] = (
-            mean_over_images(trial.batch_losses(shown, target_is_shown=True))
+            mean_over_images(trial.batch_losses(target_is_shown=True))
         )
     # Tolerance: float32 sums in another order differ by 1e-6; the wrong means by more than 1e-2.
     expect_close(
         value,
         right,
-        f"{trial._function} returned {value:.5f}; the mean loss over the {N_IMAGES} images is "
+        f"{trial.function} returned {value:.5f}; the mean loss over the {N_IMAGES} images is "
         f"{right:.5f}.",
         causes,
         "Add up the given loss times the number of images, and divide by the images' count.",
@@ -274,21 +259,17 @@ def expect_mean_loss(trial: Trial) -> None:
 def expect_right_steps(trial: Trial, hint: str) -> None:
     """Fail unless two epochs move the parameters just as gradient descent does.
 
-    Args:
-        hint: what to look at if no known mistake explains the difference.
+    ``hint`` is what to look at if no known mistake explains the difference.
     """
     for _ in range(2):
         trial.epoch()
-    state, shown = trial.model.state(), trial.shown() if trial.records else None
-    if _same(state, trial.expected(2, shown=shown)):
+    state = trial.model.state()
+    if _same(state, trial.expected(2)):
         return
     for mistake, message in _STEP_MISTAKES.items():
-        if _same(state, trial.expected(2, mistake, shown=shown)):
+        if _same(state, trial.expected(2, mistake)):
             fail(message)
-    fail(
-        "After two epochs the parameters are not where gradient descent leads.",
-        hint,
-    )
+    fail("After two epochs the parameters are not where gradient descent leads.", hint)
 
 
 def expect_training_mode(trial: Trial) -> None:
@@ -299,7 +280,7 @@ def expect_training_mode(trial: Trial) -> None:
     expect(
         bool(modes) and all(mode is True for mode in modes),
         "The model was in evaluation mode, or without gradients, during the training.",
-        f"Call model.train() at the start of {trial._function}.",
+        f"Call model.train() at the start of {trial.function}.",
     )
 
 
@@ -333,11 +314,9 @@ def check_training(
         trial: makes the trial, of a submission and a learning rate.
         points: of the one and of the other.
         lr: the learning rate of the steps; see :class:`Trial`.
-        hint: what to look at where no known mistake explains wrong steps.
-        function: the student's training function, for the names of the checks.
-        returns: what it returns, for the name of the first check.
-        mean_title: the title of the first check.
-        steps_title: the title of the second one.
+        hint: see :func:`expect_right_steps`.
+        function, returns: of these the names of the checks are made.
+        mean_title, steps_title: what students read.
     """
 
     def mean(submission: Submission) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from helpers.checking import Submission, check, expect, expect_close, fail
-from helpers.checks.common.tiny_diffusion import CHANNELS, FACTOR, lend, painted, pixels_of
+from helpers.checks.common.tiny_diffusion import CHANNELS, FACTOR, lend, painted, picture_pixels
 from helpers.models import LATENT_SCALE
 
 
@@ -42,7 +42,7 @@ class Decoded:
             fail(f"For {len(self.latents)} latents there should be a list of as many images.")
         arrays = []
         for picture in pictures:
-            array = pixels_of(picture)
+            array = picture_pixels(picture)
             if array is None:
                 fail("The list should hold PIL images.", "Image.fromarray makes one.")
             if array.ndim != 3 or array.shape[2] != 3:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from helpers.checking import Submission, check, expect, expect_close, expect_tensor, fail
-from helpers.checks.common.tiny_diffusion import CHANNELS, DIM, N_TOKENS, lend, pixels_of
+from helpers.checks.common.tiny_diffusion import CHANNELS, DIM, N_TOKENS, lend, picture_pixels
 from helpers.deliverables import get
 from helpers.models import DIGITS, grey_digits, recognise
 
@@ -46,7 +46,7 @@ def drawn_by(submission: Submission, texts: list[str], seed: int, n_steps: int =
     latents = lend(submission, "emb_to_latents", emb, parts="small", **options).get("value")
     latents = expect_tensor(latents, (len(texts), CHANNELS, 8, 8), what="The latents")
     pictures = lend(submission, "latents_to_pil", latents, parts="small").get("value")
-    found = map(pixels_of, pictures if isinstance(pictures, list) else [])
+    found = map(picture_pixels, pictures if isinstance(pictures, list) else [])
     arrays = [array for array in found if array is not None]
     if len(arrays) != len(texts) or any(tuple(array.shape) != (32, 32, 3) for array in arrays):
         fail(f"For {len(texts)} texts there should be as many RGB images of 32 x 32 pixels.")

@@ -141,7 +141,7 @@ def test_bad_addresses(
 ) -> None:
     monkeypatch.setattr("autograder.classroom.cluster._PATIENCE", "1s")
     with pytest.raises(ClusterError, match=sentence):
-        list(judge_on_cluster(address, course, ID, STUDENTS, 0, store.RESULTS))
+        list(judge_on_cluster(course, ID, STUDENTS, scheduler=address, min_level=0))
     assert results(course) == {}
 
 
@@ -155,7 +155,8 @@ def test_slow_ones_come_last(course: Path) -> None:
     scheduler = ["dask", "scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
     worker = ["dask", "worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard"]
     with running(*scheduler, "--no-dashboard", env={}), running(*worker, env={}):
-        judged = list(judge_on_cluster(address, course, ID, ["slow", *STUDENTS[:2]], 0, "results"))
+        students = ["slow", *STUDENTS[:2]]
+        judged = list(judge_on_cluster(course, ID, students, scheduler=address, min_level=0))
     assert [result.student for result in judged] == [*STUDENTS[:2], "slow"]
     assert pool.ran_out_of_time(judged[-1])
     assert set(results(course)) == {"slow", *STUDENTS[:2]}

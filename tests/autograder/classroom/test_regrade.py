@@ -74,7 +74,7 @@ def test_difference_is_shown_before_it_is_written(
     assert f"ada: {before['ada']:g} of 90, graded -> {before['ada'] - 4:g} of 90, graded" in text
     assert "criterion_is_the_mean_squared_error: 4 -> 0 Nothing is good enough." in text
     assert "bob:" not in text
-    assert "To accept the new marks, say --yes." in text
+    assert "Use --yes to accept the new marks." in text
     assert scores(course) == before
 
     store.accept(course, ID)

@@ -109,7 +109,7 @@ def test_folder_that_only_its_notebook_names(
     if told:
         assert deliverable_of(tmp_path) == DELIVERABLE
     else:
-        with pytest.raises(IntakeError, match="does not tell its deliverable"):
+        with pytest.raises(IntakeError, match="does not contain a deliverable"):
             deliverable_of(tmp_path)
 
 

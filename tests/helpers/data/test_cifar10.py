@@ -10,8 +10,7 @@ from torchvision import transforms
 
 from helpers.data import (
     CIFAR10,
-    CLASSES,
-    EMBEDDED,
+    CIFAR10_CLASSES,
     ENVIRONMENT,
     DataError,
     Loader,
@@ -19,6 +18,7 @@ from helpers.data import (
     read_sample,
     write_sample,
 )
+from helpers.data.cifar10 import SAMPLE
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def no_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sample_holds_as_many_of_each_class(train: bool, per_class: int) -> None:
     dataset = CIFAR10(train=train)
     assert dataset.data.shape == (10 * per_class, 3, 32, 32)
-    assert torch.bincount(dataset.targets).tolist() == [per_class] * len(CLASSES)
+    assert torch.bincount(dataset.targets).tolist() == [per_class] * len(CIFAR10_CLASSES)
 
 
 def test_sample_is_like_the_whole() -> None:
@@ -42,8 +42,8 @@ def test_sample_is_like_the_whole() -> None:
 
 
 def test_training_and_test_images_differ() -> None:
-    train, _ = read_sample(EMBEDDED, train=True)
-    test, _ = read_sample(EMBEDDED, train=False)
+    train, _ = read_sample(SAMPLE, train=True)
+    test, _ = read_sample(SAMPLE, train=False)
     known = {image.numpy().tobytes() for image in train}
     assert not any(image.numpy().tobytes() in known for image in test)
 
@@ -107,7 +107,7 @@ def test_full_set_in_torchvisions_layout(tmp_path: Path, monkeypatch: pytest.Mon
     pixels = torch.arange(2 * 3072).remainder(251).to(torch.uint8).view(2, 3072).numpy()
     train = [batch("data_batch_1", data=pixels, labels=[6, 9])]
     test = [batch("test_batch", data=pixels[:1], labels=[3])]
-    meta = batch("batches.meta", label_names=list(CLASSES))
+    meta = batch("batches.meta", label_names=list(CIFAR10_CLASSES))
     monkeypatch.setattr(datasets.CIFAR10, "train_list", train)
     monkeypatch.setattr(datasets.CIFAR10, "test_list", test)
     monkeypatch.setattr(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from helpers.data import ENVIRONMENT, DataError, Dogs, Loader, dog_tensors, split, write_sample
+from helpers.data import ENVIRONMENT, DataError, Dogs, Loader, dog_tensors, split_dogs, write_sample
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def test_the_kits_dogs() -> None:
 
 
 def test_split_is_the_same_each_time() -> None:
-    (training, test), (again, _) = split(Dogs()), split(Dogs())
+    (training, test), (again, _) = split_dogs(Dogs()), split_dogs(Dogs())
     assert (len(training), len(test)) == (400, 100)
     assert training.indices == again.indices
     assert not set(training.indices) & set(test.indices)

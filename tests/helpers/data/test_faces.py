@@ -12,8 +12,8 @@ from torchvision import datasets, transforms
 
 from helpers.data import (
     ENVIRONMENT,
-    HEIGHT,
-    WIDTH,
+    FACE_HEIGHT,
+    FACE_WIDTH,
     DataError,
     Faces,
     Loader,
@@ -32,7 +32,7 @@ def test_a_face_is_the_same_each_time() -> None:
     one, again, other, elsewhere = (
         np.asarray(draw_face(*key)) for key in ((0, 7), (0, 7), (0, 8), (1, 7))
     )
-    assert one.shape == (HEIGHT, WIDTH, 3)
+    assert one.shape == (FACE_HEIGHT, FACE_WIDTH, 3)
     assert (one == again).all()
     assert (one != other).mean() > 0.5
     assert (one != elsewhere).mean() > 0.5

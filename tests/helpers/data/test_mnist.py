@@ -18,10 +18,9 @@ import pytest
 import torch
 from torchvision import datasets, transforms
 
-from helpers import data
-from helpers.data import EMBEDDED, MNIST, DataError, mnist_tensors, write_idx
+from helpers.data import FILES, MNIST, DataError, mnist, mnist_tensors, write_idx
 
-REAL = EMBEDDED / "MNIST" / "raw"
+REAL = FILES / "MNIST" / "raw"
 NAMES = [
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -51,11 +50,11 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv(data.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(mnist.ENVIRONMENT, raising=False)
     folder = small(tmp_path / "embedded" / "MNIST" / "raw")
-    monkeypatch.setattr(data, "KAGGLE_INPUT", tmp_path / "kaggle")
-    monkeypatch.setattr(data, "EMBEDDED", tmp_path / "embedded")
-    monkeypatch.setattr(data, "_FILES", {name: md5(folder, name) for name in NAMES})
+    monkeypatch.setattr(mnist, "KAGGLE_INPUT", tmp_path / "kaggle")
+    monkeypatch.setattr(mnist, "FILES", tmp_path / "embedded")
+    monkeypatch.setattr(mnist, "_FILES", {name: md5(folder, name) for name in NAMES})
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -91,14 +90,14 @@ def renamed(folder: Path, rename: Callable[[str], str]) -> Path:
 
 
 def test_embedded_files_are_the_originals() -> None:
-    assert list(data._FILES) == NAMES
-    for name, known in data._FILES.items():
+    assert list(mnist._FILES) == NAMES
+    for name, known in mnist._FILES.items():
         assert md5(REAL, name) == known
 
 
 def test_embedded_files_are_what_everybody_knows() -> None:
     """The first labels, and the mean and standard deviation that half the world normalises with."""
-    train, test = MNIST(EMBEDDED), MNIST(EMBEDDED, train=False)
+    train, test = MNIST(FILES), MNIST(FILES, train=False)
     images = train.data / 255
     assert train.targets[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert round(images.mean().item(), 4) == 0.1307
@@ -109,7 +108,7 @@ def test_embedded_files_are_what_everybody_knows() -> None:
 @pytest.mark.parametrize("train", [True, False])
 def test_equals_torchvision(train: bool, unpacked: Path) -> None:
     transform = transforms.ToTensor()
-    ours = MNIST(EMBEDDED, train=train, transform=transform, target_transform=str)
+    ours = MNIST(FILES, train=train, transform=transform, target_transform=str)
     theirs = datasets.MNIST(unpacked, train=train, transform=transform, target_transform=str)
     assert len(ours) == len(theirs) == (60_000 if train else 10_000)
     assert ours.data.dtype == theirs.data.dtype
@@ -144,7 +143,7 @@ def test_tensors(raw: Path) -> None:
 
 def test_repr_says_what_and_where(raw: Path) -> None:
     assert repr(MNIST(train=False)) == f"MNIST: 4 test images from {raw}"
-    assert repr(MNIST(EMBEDDED)) == f"MNIST: 60,000 training images from {REAL}"
+    assert repr(MNIST(FILES)) == f"MNIST: 60,000 training images from {REAL}"
 
 
 # The order in which it looks.
@@ -153,7 +152,7 @@ def test_repr_says_what_and_where(raw: Path) -> None:
 def test_explicit_root_comes_first(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(data.ENVIRONMENT, str(small(tmp_path / "environment", 9)))
+    monkeypatch.setenv(mnist.ENVIRONMENT, str(small(tmp_path / "environment", 9)))
     small(Path("data"))
     root = small(tmp_path / "root", 7)
     assert len(MNIST(root)) == len(MNIST(str(root))) == 7
@@ -173,13 +172,13 @@ def test_environment_comes_before_any_search(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small(tmp_path / "kaggle" / "mnist")
-    monkeypatch.setenv(data.ENVIRONMENT, str(small(tmp_path / "environment", 9)))
+    monkeypatch.setenv(mnist.ENVIRONMENT, str(small(tmp_path / "environment", 9)))
     assert len(MNIST()) == 9
     assert len(mnist_tensors()[0]) == 9
 
 
 def test_empty_environment_counts_for_nothing(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(data.ENVIRONMENT, "")
+    monkeypatch.setenv(mnist.ENVIRONMENT, "")
     assert MNIST().root == str(raw)
 
 
@@ -247,7 +246,7 @@ def test_download_comes_last(raw: Path, tmp_path: Path, monkeypatch: pytest.Monk
     sums = [(name, hashlib.md5(content).hexdigest()) for name, content in files]
     monkeypatch.setattr(datasets.MNIST, "resources", sums)
     monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-    monkeypatch.setattr(data, "EMBEDDED", tmp_path / "nothing")
+    monkeypatch.setattr(mnist, "FILES", tmp_path / "nothing")
     assert MNIST().root == str(Path("data") / "MNIST" / "raw")
     server.shutdown()
     server.server_close()
@@ -255,12 +254,12 @@ def test_download_comes_last(raw: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_download_that_fails(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "EMBEDDED", tmp_path / "nothing")
+    monkeypatch.setattr(mnist, "FILES", tmp_path / "nothing")
     with pytest.raises(DataError) as error:
         MNIST()
     assert_one_sentence(error.value)
     assert "could not be downloaded" in str(error.value)
-    assert data.ENVIRONMENT in str(error.value)
+    assert mnist.ENVIRONMENT in str(error.value)
 
 
 # Missing and damaged files.
@@ -325,7 +324,7 @@ def test_damage_in_a_folder_that_was_named(
 ) -> None:
     folder = small(tmp_path / "digits")
     DAMAGE[kind](folder)
-    monkeypatch.setenv(data.ENVIRONMENT, str(folder))
+    monkeypatch.setenv(mnist.ENVIRONMENT, str(folder))
     with pytest.raises(DataError) as error:
         MNIST(folder if way == "root" else None, train=False)
     assert str(folder) in str(error.value)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from helpers.data import mnist_tensors
-from helpers.models import WEIGHTS, recognise
+from helpers.models import recognise
+from helpers.models.digit_classifier import WEIGHTS
 
 
 def test_accuracy_is_what_the_file_beside_it_says() -> None:

@@ -16,7 +16,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from autograder.judging import load_master
 from helpers.deliverables import get
-from helpers.models import DIGITS, SMALL, Parts, grey_digits, load_parts, recognise
+from helpers.models import DIGITS, Parts, grey_digits, load_parts, recognise
+from helpers.models.digit_diffusion import SMALL
 
 ID = "d11_text_to_image"
 

@@ -17,8 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from helpers import training
-from helpers.training import Batches, History, models, pick_device, set_seed, train_or_restore
+from helpers.training import (
+    Batches,
+    History,
+    models,
+    pick_device,
+    randomness,
+    set_seed,
+    train_or_restore,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +33,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.delenv("LATENT_LAB_WORKER", raising=False)
-    monkeypatch.setattr(training, "last_seed", None)
+    monkeypatch.setattr(randomness, "last_seed", None)
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
