@@ -2,7 +2,7 @@
 
 # That of .venv, else the newest one that runs: pyenv has commands for versions that are not active.
 PYTHON ?= $(shell for python in $(BIN)/python python3.13 python3.12 python3.11 python3; do \
-	$$python -c "" 2>/dev/null && command -v $$python && break; done)
+	{ $$python -c ""; } 2>/dev/null && command -v $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -23,7 +23,7 @@ setup: $(READY) bubblewrap
 
 # A Python that is asked for (make PYTHON=...) takes the place of another one in .venv.
 ifneq ($(origin PYTHON),file)
-ifneq ($(shell $(PYTHON) --version 2>&1),$(shell $(BIN)/python --version 2>&1))
+ifneq ($(shell { $(PYTHON) --version; } 2>/dev/null),$(shell { $(BIN)/python --version; } 2>/dev/null))
 $(shell rm -rf $(VENV))
 endif
 endif

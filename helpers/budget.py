@@ -33,7 +33,7 @@ def count_parameters(model: nn.Module) -> int:
 def summary(model: nn.Module, input_size: Sequence[int]) -> str:
     """The text of ``torchsummary`` for ``model``, ready for ``print`` and for the report.
 
-    The model itself is left as it is, on whatever device: a copy of it sees one random batch on
+    The model itself does not change, whatever its device: a copy processes one random batch on
     the CPU. Where torchsummary fails or counts wrongly, one sentence says so, and a table of the
     parameters by name follows.
 
@@ -65,7 +65,7 @@ def torchsummary_text(model: nn.Module, input_size: Sequence[int]) -> str:
     import torchsummary  # here, so that a notebook without it lacks no more than this text
 
     # A copy, since torchsummary knows no device but "cpu" and "cuda", moves BatchNorm's running
-    # means with its random batch, and leaves its hooks behind when the model raises.
+    # means with its random batch, and leaves its hooks in place when the model raises.
     twin = copy.deepcopy(model).cpu().eval()
     printed = io.StringIO()
     # It draws its batch from torch's generator: without fork_rng, printing a summary would change

@@ -1,4 +1,4 @@
-"""The facts of the course, each in one place: prose, checks, grader and docs read them here."""
+"""The facts of the course, each in one place, from which prose, checks and grader read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_HANDIN_BYTES = 100 * 2**20
 #: What a student's id consists of: nbgrader takes it for a file pattern and shows it on its pages.
 STUDENT_ID = re.compile(r"[\w@][\w.@+-]{0,99}")
 
-#: Imports that every deliverable allows, besides the standard library. Others are reported.
+#: Imports that every deliverable allows, in addition to the standard library. Others are reported.
 ALLOWED_IMPORTS = frozenset(
     {"numpy", "torch", "torchvision", "scipy", "PIL", "matplotlib", "torchsummary", "tqdm"}
     | {"helpers", "IPython", "ipywidgets"}

@@ -106,14 +106,14 @@ def read_picture(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise GenpicError(f"There is no picture {path}.") from None
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
-        raise GenpicError(f"{path} is no picture that can be read.") from error
+        raise GenpicError(f"{path} cannot be read as a picture.") from error
 
 
 def read_definitions(path: Path) -> dict[str, Any]:
     """The names that a notebook's imports, functions and classes define.
 
     Raises:
-        GenpicError: if it is no notebook, or something is missing.
+        GenpicError: if it is not a notebook, or something is missing.
     """
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -123,7 +123,7 @@ def read_definitions(path: Path) -> dict[str, Any]:
             f"There is no notebook {path}: run genpic in its folder, or name it with --notebook."
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GenpicError(f"{path} is no notebook that can be read.") from error
+        raise GenpicError(f"{path} cannot be read as a notebook.") from error
     names: dict[str, Any] = {"__name__": "genpic"}
     for source in sources:
         try:
@@ -148,7 +148,7 @@ def load_model(new_vae: Any, path: Path) -> tuple[nn.Module, int]:
     """The model of a checkpoint, built at whichever size it fits, and its image size.
 
     Raises:
-        GenpicError: if there is no checkpoint, or it fits none.
+        GenpicError: if there is no checkpoint, or it does not fit any size.
     """
     if not path.is_file():
         raise GenpicError(f"There is no checkpoint {path}: train the model first.")

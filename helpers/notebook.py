@@ -82,7 +82,7 @@ def handin(deliverable_id: str, student: str, notebook: str | None = None) -> Ch
     Args:
         deliverable_id: such as ``d1_autoencoder``.
         student: your id, as your course knows you.
-        notebook: the notebook's file, where it is not ``<deliverable_id>.ipynb`` in this folder.
+        notebook: the notebook's file, if it is not ``<deliverable_id>.ipynb`` in this folder.
 
     Returns:
         The table of results; the zip is ``<deliverable_id>-<student>.zip`` in this folder.

@@ -1,4 +1,4 @@
-"""What answers a check's requests, in the process where the student's code runs."""
+"""Answers a check's requests, in the process where the student's code runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from helpers.checking.submission import Failure, Ref, Request, StudentError
 
-#: Depth to which lists and dicts are passed on; deeper ones stay behind a handle.
+#: Depth to which lists and dicts are passed on; deeper ones become a handle.
 _MAX_DEPTH = 6
 _MAX_TEXT = 500
 
@@ -26,8 +26,7 @@ class Engine:
 
     Args:
         names: the notebook's global names.
-        failures: for a name that should be there and is not, what became of the cell that
-            should have defined it.
+        failures: for each missing name, what happened to the cell that should have defined it.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Engine:
     # Operations. Each takes the request and its arguments.
 
     def _op_call(self, request: Request, *args: Any, **kwargs: Any) -> Any:
-        """Call what lies at the path."""
+        """Call the object at the path."""
         called = self._find(request)
         with torch.enable_grad():
             return called(*_to_device(called, args), **kwargs)

@@ -80,7 +80,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Derivatives:
-    """What came out of a call, and its derivatives; None where something has no part in it."""
+    """The result of a call and its derivatives; None for what has no part in it."""
 
     output: Tensor
     #: For the inputs that were asked for, in their order.
@@ -102,7 +102,7 @@ class Object:
         return self.ref.type_name
 
     def call(self, path: str = "", *args: Any, **kwargs: Any) -> Any:
-        """Call it (or what lies at ``path`` in it); tensors come back detached, on the CPU."""
+        """Call it (or the object at ``path`` in it); tensors come back detached, on the CPU."""
         return self.submission.ask("call", self.ref, path, *args, **kwargs)
 
     def tensor(
@@ -167,7 +167,7 @@ class Object:
             path: what is called in it; "" is the object itself.
             inputs: the arguments of the call.
             weights: of the output's shape; by default ones.
-            wrt: the inputs, by number, that derivatives are wanted for, besides the parameters.
+            wrt: the inputs, by number, whose derivatives are wanted, in addition to the parameters.
             pick: which of several outputs is meant.
         """
         options = {"weights": weights, "wrt": list(wrt), "pick": pick}
@@ -248,7 +248,7 @@ class Submission:
         return _derivatives(self.ask("differentiate", None, name, *inputs, **options), wrt)
 
     def get(self, name: str) -> Any:
-        """The value of the student's variable ``name``; a handle where it is no plain data."""
+        """The value of the student's variable ``name``; a handle if it is not plain data."""
         return self.ask("get", None, name)
 
     def object(self, name: str) -> Object:
@@ -283,7 +283,7 @@ class Submission:
         nothing can pass from one part of a model to another but what the check itself hands on.
 
         Args:
-            beside: a trained model that may share its process, where nothing could be gained by
+            beside: a trained model that may share its process, if nothing could be gained by
                 passing something between the two: starting one takes seconds.
         """
         answer = self.ask("trained", None, name)

@@ -28,7 +28,7 @@ def draw_face(seed: int, index: int) -> Image.Image:
 
 
 class _Face:
-    """One face: what it is like, and how it is drawn.
+    """One face: its features, and how it is drawn.
 
     Args:
         chance: draws its features.

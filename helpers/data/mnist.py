@@ -1,4 +1,4 @@
-"""MNIST, wherever it is: embedded in this kit, on Kaggle, in torchvision's folder, or downloaded.
+"""MNIST: embedded in this kit, on Kaggle, in torchvision's folder, or downloaded.
 
 The files are the original ones: gzip-compressed IDX (LeCun, Cortes & Burges, "The MNIST database of
 handwritten digits"), a big-endian header of a magic number and the sizes, then one byte a pixel.
@@ -43,7 +43,7 @@ class MNIST(Dataset[tuple[Any, Any]]):
 
     Works like :class:`torchvision.datasets.MNIST`, and looks for its files in this order: ``root``,
     the folder in ``LATENT_LAB_DATA``, an attached Kaggle data set, ``./data`` and ``~/data``
-    (torchvision's layout), the copy in this kit, and at last a download.
+    (torchvision's layout), the copy in this kit, and finally a download.
 
     Args:
         root: a folder that holds the four files, in it or in ``MNIST/raw``.
@@ -138,7 +138,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _home(path: str | Path) -> Path:
-    """The path with the home folder for ``~``; as it is where there is no home."""
+    """The path with the home folder for ``~``; unchanged if there is no home folder."""
     return Path(os.path.expanduser(path))
 
 
@@ -201,7 +201,7 @@ def _read_idx(folder: Path, name: str, magic: int) -> Tensor:
     n_dims = magic & 0xFF
     header = 4 * (1 + n_dims)
     if len(content) < header or int.from_bytes(content[:4], "big") != magic:
-        raise DataError(f"{folder / name} is no IDX file: delete it and fetch it again.")
+        raise DataError(f"{folder / name} is not an IDX file: delete it and fetch it again.")
     shape = struct.unpack(f">{n_dims}i", content[4:header])
     pixels = np.frombuffer(content, np.uint8, offset=header)
     if min(shape) < 0 or math.prod(shape) != pixels.size:

@@ -1,7 +1,7 @@
 """A classifier of handwritten digits, to tell what a model has drawn.
 
 Its weights come with the kit; ``scripts/train_digit_classifier.py`` made them and wrote its test
-accuracy beside them.
+accuracy next to them.
 """
 
 from __future__ import annotations

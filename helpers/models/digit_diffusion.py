@@ -1,8 +1,8 @@
 """The parts of a text-to-image model, loaded one by one from a folder or from the hub.
 
 The small model that comes with this kit draws handwritten digits in colour;
-``scripts/train_digit_diffusion.py`` made it and wrote beside it how often a classifier recognises
-the digit that was asked for. It lies on the disk just like the large one: a folder a part.
+``scripts/train_digit_diffusion.py`` made it, and recorded how often a classifier recognises
+the digit that was asked for. Its files are laid out like the large one's: a folder for each part.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DIGIT_COLOURS = {
 
 @dataclass(frozen=True)
 class Parts:
-    """All that turns a text into an image, besides a few lines of code."""
+    """The parts that turn a text into an image, together with a few lines of code."""
 
     #: Texts -> numbers of tokens, (N, 77).
     tokenizer: Any

@@ -86,13 +86,13 @@ _N_BINS, _REACH = 61, 4.0
 
 
 def plot_aggregate(codes: Tensor) -> Figure:
-    """How often each number of a code takes which value, beside the prior's density N(0, 1).
+    """The distribution of each number of a code, with the prior's density N(0, 1).
 
     Args:
         codes: (N, Z), drawn from the posteriors of N images.
 
     Raises:
-        ValueError: if it is no batch of codes.
+        ValueError: if it is not a batch of codes.
     """
     if codes.ndim != 2 or 0 in codes.shape:
         raise ValueError(f"Codes should be (N, Z), but they are {tuple(codes.shape)}.")

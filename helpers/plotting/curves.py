@@ -18,7 +18,7 @@ def plot_losses(
     title: str | None = None,
     ylabel: str = "loss, mean of the epoch",
 ) -> Figure:
-    """The loss of every epoch, with the value of the last one written beside it.
+    """The loss of every epoch, with the value of the last one written next to it.
 
     Args:
         history_or_losses: a history, its losses, or several curves by name, such as

@@ -63,7 +63,7 @@ def draw_vae(image: Tensor, condition: str = "") -> Figure:
 
     Args:
         image: (28, 28) or (1, 28, 28) in [0, 1]; it is shown at both ends.
-        condition: what encoder and decoder are told besides, such as "label $c$".
+        condition: what encoder and decoder are given in addition, such as "label $c$".
     """
     figure, axes = _canvas(22.5, 10, height=7.6)
     _image(axes, 0.3, image, "image $x$", "784 numbers")

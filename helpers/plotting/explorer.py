@@ -1,4 +1,4 @@
-"""Pictures that answer to sliders, and stand still where there are no widgets."""
+"""Pictures controlled by sliders; without widgets, a fixed picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Control = tuple[float, ...] | list[Any]
 
 
 def explore(draw: Callable[..., Tensor], /, **controls: Control) -> Figure:
-    """A picture that is drawn anew as its controls are moved.
+    """A picture that is redrawn when its controls are moved.
 
     What is returned is a still figure, which stays in the saved notebook: each row moves one
     control from end to end and leaves the others where they start. Above it, where ipywidgets is

@@ -1,4 +1,4 @@
-"""The figures of the course.
+"""Figures of images.
 
 Every function returns a matplotlib ``Figure``: as the last line of a notebook cell it is shown
 once; ``display(figure)`` shows it from anywhere, ``figure.savefig("name.png")`` keeps it.
@@ -27,7 +27,7 @@ def visualize_img_batch(images: Tensor, n: int = 32, title: str | None = None) -
         title: above the grid; by default it says how many images are shown.
 
     Raises:
-        ValueError: if ``images`` is no batch of images.
+        ValueError: if ``images`` is not a batch of images.
     """
     pixels = as_pixels(images)
     shown = pixels[:n]
@@ -50,7 +50,7 @@ def plot_image_rows(rows: Mapping[str, Tensor], n: int = 10, title: str | None =
         title: above the figure.
 
     Raises:
-        ValueError: if a row is no batch of images, or if the rows differ in image size.
+        ValueError: if a row is not a batch of images, or if the rows differ in image size.
     """
     batches = [as_pixels(images) for images in rows.values()]
     if not batches:
@@ -87,7 +87,7 @@ def plot_reconstructions(originals: Tensor, reconstructions: Tensor, n: int = 10
         n: how many pairs, at most.
 
     Raises:
-        ValueError: if one of them is no batch of images, or if their image sizes differ.
+        ValueError: if one of them is not a batch of images, or if their image sizes differ.
     """
     return plot_image_rows({"original": originals, "reconstruction": reconstructions}, n)
 
@@ -100,7 +100,7 @@ def as_pixels(images: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
     """A batch of images as (N, h, w, 3) in [0, 1]; values outside are clipped.
 
     Raises:
-        ValueError: with one sentence, if it is no batch of images.
+        ValueError: with one sentence, if it is not a batch of images.
     """
     batch = torch.as_tensor(images).detach().cpu()
     if batch.ndim == 3:

@@ -1,4 +1,4 @@
-"""Figures of the latent space: where the codes lie, and what the decoder makes of them."""
+"""Figures of the latent space: where the codes are, and what the decoder makes of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plot_latent_space(
     device: str | torch.device | None = None,
     max_points: int = 5000,
 ) -> Figure:
-    """Where the encoder puts the images: one dot an image, coloured by its digit.
+    """Where the encoder puts the images: one dot for each image, coloured by its digit.
 
     A code of more than two numbers is projected on its first two principal components; the title
     says so, and how much of the variance they hold.

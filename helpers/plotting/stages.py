@@ -59,7 +59,7 @@ def _stage(
 
 
 def _image(axes: Axes, left: float, image: Tensor, name: str, size: str) -> None:
-    """The image, four units wide, with what it is called above and its size below."""
+    """The image, four units wide, with its name above and its size below."""
     pixels = np.asarray(image.permute(1, 2, 0))
     axes.imshow(pixels, extent=(left, left + 3.8, 0.1, 3.9), interpolation="nearest")
     axes.text(left + 1.9, 4.4, name, ha="center", va="center", color=_INK)

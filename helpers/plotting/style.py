@@ -29,9 +29,9 @@ COLOURS: tuple[str, ...] = (
 MARKERS = "os^Dv*Pp<>"
 #: A white rim that keeps text readable on top of dots and lines.
 HALO = withStroke(linewidth=3.5, foreground="white")
-#: A value written beside its point.
+#: A value written next to its point.
 NUMBER: Any = {"textcoords": "offset points", "color": "#333333", "path_effects": [HALO]}
-#: How every figure looks, whatever the notebook has set for its own.
+#: The look of every figure, whatever a notebook has set for its own.
 STYLE: Any = {
     "axes.axisbelow": True,
     "axes.grid": True,

@@ -20,7 +20,7 @@ class CheckpointError(Exception):
 class Checkpoint:
     """The two files of one trained model.
 
-    A history that says ``finished`` always belongs to the weights beside it: it is marked
+    A history that says ``finished`` always belongs to the weights next to it: it is marked
     unfinished before they are replaced, and finished only after.
     """
 

@@ -75,7 +75,7 @@ class History:
 
 
 def is_finite_list(value: object) -> bool:
-    """Whether ``value`` is a list of finite numbers. A bool is no number here."""
+    """Whether ``value`` is a list of finite numbers. A bool does not count as a number."""
     return isinstance(value, list) and all(
         # The bound comes first: a whole number in JSON may be too large for a float.
         type(item) in (int, float) and abs(item) < 1e300

@@ -1,7 +1,7 @@
 """Train once, keep the result: progress while it runs, a checkpoint after every epoch.
 
 The training step is the student's own. This file calls it once an epoch, shows how far it is, and
-keeps two files beside the notebook: ``<name>.safetensors`` (the weights) and ``<name>.json`` (what
+keeps two files next to the notebook: ``<name>.safetensors`` (the weights) and ``<name>.json`` (what
 happened). Run again, the same line restores them within a second.
 """
 

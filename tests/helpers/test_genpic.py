@@ -117,13 +117,13 @@ def broken(student: Path, what: str) -> list[str]:
 
 SENTENCES = {
     "no picture": "no picture nothing.png",
-    "no image file": "no picture that can be read",
-    "cut-off image": "no picture that can be read",
+    "no image file": "cannot be read as a picture",
+    "cut-off image": "cannot be read as a picture",
     "no checkpoint": "no checkpoint",
     "damaged checkpoint": "damaged",
     "other checkpoint": "does not fit",
     "no notebook": "no notebook",
-    "damaged notebook": "no notebook that can be read",
+    "damaged notebook": "cannot be read as a notebook",
     "unsolved notebook": "TODO",
     "empty notebook": "does not define VAE",
     "raising notebook": "ZeroDivisionError",
