@@ -191,7 +191,7 @@ def trial(submission: Submission, lr: float) -> Trial:
 def baseline_trial(submission: Submission, lr: float) -> Trial:
     """The student's train_baseline on a tiny model."""
     view = partial(their_quarter, submission)
-    return mse_trial(submission, lr, QUARTER_DIM, view=view, function="train_baseline")
+    return mse_trial(submission, lr, model="TinyBaseline", view=view, function="train_baseline")
 
 
 def their_quarter(submission: Submission, images: Tensor) -> Tensor:

@@ -26,18 +26,26 @@ class Recorder(nn.Module):
 
 
 class TinyAutoencoder(nn.Module):
-    """One linear layer on each side: (N, ...) with n_inputs numbers each -> (N, 1, 28, 28)."""
+    """One linear layer on each side: (N, 1, 28, 28) -> (N, 3) -> (N, 1, 28, 28)."""
 
-    def __init__(self, n_inputs: int = 784) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.recorder = Recorder()
-        self.encoder = nn.Sequential(self.recorder, nn.Flatten(), nn.Linear(n_inputs, 3))
+        self.encoder = nn.Sequential(self.recorder, nn.Flatten(), nn.Linear(784, 3))
         self.decoder = nn.Sequential(nn.Linear(3, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Images (N, 1, 28, 28)."""
-        images: Tensor = self.decoder(self.encoder(inputs))
-        return images
+        reconstructions: Tensor = self.decoder(self.encoder(images))
+        return reconstructions
+
+
+class TinyBaseline(TinyAutoencoder):
+    """The same of quarters: (N, 196) -> (N, 3) -> (N, 1, 28, 28)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(self.recorder, nn.Linear(196, 3))
 
 
 class TinyVAE(nn.Module):

@@ -141,14 +141,15 @@ class Trial:
 def mse_trial(
     submission: Submission,
     lr: float,
-    *sizes: int,
+    *,
+    model: str = "TinyAutoencoder",
     view: Callable[[Tensor], Tensor] = lambda images: images,
     records: bool = False,
     function: str = "train_epoch",
 ) -> Trial:
-    """A trial of a tiny autoencoder that takes ``view`` of the images, with the mean squared error.
+    """A trial of a tiny model that takes ``view`` of the images, with the mean squared error.
 
-    ``sizes`` are the arguments of the model; for the others see :class:`Trial`.
+    For the other arguments see :class:`Trial`.
     """
 
     def loss(network: nn.Module, shown: Tensor, images: Tensor, _: Tensor) -> Tensor:
@@ -157,8 +158,7 @@ def mse_trial(
     return Trial(
         submission,
         lr,
-        model="TinyAutoencoder",
-        sizes=sizes,
+        model=model,
         criterion="torch.nn.MSELoss",
         loss=loss,
         records=records,
