@@ -1,4 +1,4 @@
-"""What a check expects of a value, and the sentence a student reads when it is not so."""
+"""What a check expects of a value, and the sentence that a student reads if it is not met."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-#: What each mistake would give, by a sentence about it; or a function that computes that.
+#: What each mistake would give, by a sentence about the mistake; or a function that computes it.
 Causes = Mapping[str, Tensor] | Mapping[str, float] | Callable[[], Mapping[str, Tensor | float]]
 
 #: Whether two tensors agree.
@@ -166,10 +166,10 @@ def expect_tensors(
 
 
 def expect_gradients(got: Mapping[str, Tensor | None], right: Sequence[Tensor]) -> None:
-    """Fail unless the loss has the right gradient for each of its arguments.
+    """Fail unless the loss has the right gradient with respect to each of its arguments.
 
     Args:
-        got: the gradients that the student's loss has, by the argument's name.
+        got: the gradients of the student's loss by the name of the argument.
         right: what they should be, in the same order.
     """
     for (name, gradient), expected in zip(got.items(), right, strict=True):
@@ -179,7 +179,7 @@ def expect_gradients(got: Mapping[str, Tensor | None], right: Sequence[Tensor]) 
 
 
 def _describe(value: Any) -> str:
-    """A short name for a value that is not what was asked for."""
+    """A short description of a value of the wrong kind."""
     if value is None:
         return "None (is a `return` missing?)"
     if isinstance(value, Tensor):

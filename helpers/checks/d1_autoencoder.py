@@ -1,4 +1,4 @@
-"""The checks of deliverable 1 that students see."""
+"""The checks of deliverable 1 that students can see."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from helpers.checks.common.results import (
     mean_squared_errors,
     once,
 )
-from helpers.checks.common.trial import Trial, check_training, mse_trial
+from helpers.checks.common.trial import check_training, mse_trial
 from helpers.deliverables import get
 
 D1 = get("d1_autoencoder")
@@ -41,9 +41,6 @@ def new_model(submission: Submission, latent_dim: int = 2, hidden_dim: int = 32)
     return submission.new(
         "Autoencoder", latent_dim=latent_dim, hidden_dim=hidden_dim, input_dim=INPUT_DIM
     )
-
-
-# Architecture.
 
 
 @check("architecture", points=4)
@@ -90,15 +87,12 @@ def layers_are_linear_and_leaky_relu(submission: Submission) -> None:
     model = new_model(submission)
     for part in ("encoder", "decoder"):
         architecture.expect_sequential(model, part)
-        leaves = architecture.leaf_layers(model, part)
         allowed = {"Linear", "LeakyReLU"}
-        if part == "decoder" and architecture.last_layer(leaves) == "Sigmoid":
+        if part == "decoder" and architecture.last_layer(model, part) == "Sigmoid":
             allowed.add("Sigmoid")
-        hint = (
-            "This deliverable asks for Linear and LeakyReLU only, and a Sigmoid at the decoder's "
-            "end."
-        )
-        kinds = architecture.expect_only_layers(leaves, part, allowed, hint)
+        end = "a Sigmoid at the decoder's end"
+        hint = f"This deliverable asks for Linear and LeakyReLU only, and {end}."
+        kinds = architecture.expect_only_layers(model, part, allowed, hint)
         expect(kinds.count("Linear") >= 2, f"The {part} needs at least two Linear layers.")
         expect(
             "LeakyReLU" in kinds,
@@ -110,7 +104,7 @@ def layers_are_linear_and_leaky_relu(submission: Submission) -> None:
 @check("architecture", points=3)
 def codes_are_not_activated(submission: Submission) -> None:
     """The encoder ends in a Linear layer, so that codes may lie anywhere in the plane."""
-    last = architecture.last_layer(architecture.leaf_layers(new_model(submission), "encoder"))
+    last = architecture.last_layer(new_model(submission), "encoder")
     expect(
         last == "Linear",
         f"The encoder ends in {last or 'no layer at all'}; it should end in Linear.",
@@ -122,9 +116,6 @@ def codes_are_not_activated(submission: Submission) -> None:
 def outputs_reach_from_black_to_white(submission: Submission) -> None:
     """The decoder ends in one Sigmoid: pixels lie in [0, 1] and can reach both ends."""
     architecture.expect_black_to_white(new_model(submission), 10 * torch.randn(50, 2))
-
-
-# Settings.
 
 
 @check("settings", points=3)
@@ -164,9 +155,6 @@ def transform_gives_floats_from_0_to_1(submission: Submission) -> None:
 settings.check_model_budget(__name__, points=2)
 
 
-# Loss and optimiser.
-
-
 @check("loss", points=4)
 def criterion_is_the_mean_squared_error(submission: Submission) -> None:
     """`criterion(x_hat, x)` is the mean of (x_hat - x)^2 over all pixels of all images."""
@@ -196,24 +184,13 @@ def optimizer_updates_the_whole_model(submission: Submission) -> None:
     settings.expect_adam(submission)
 
 
-# The training loop, tried out on a model of the kit's own.
-
-
-def trial(submission: Submission, lr: float) -> Trial:
-    """The student's train_epoch on a tiny autoencoder. The gradient's norm stays below 0.5."""
-    return mse_trial(submission, lr)
-
-
 check_training(
     __name__,
-    trial,
+    mse_trial,
     points=(6, 8),
     lr=1.0,
     hint="For each batch: zero_grad, forward, loss against the images themselves, backward, step.",
 )
-
-
-# The trained model.
 
 
 @once

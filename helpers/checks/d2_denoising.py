@@ -1,13 +1,14 @@
-"""The checks of deliverable 2 that students see."""
+"""The checks of deliverable 2 that students can see."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from helpers.checking import Submission, check, close, expect, expect_tensor, fail
+from helpers.checking import Submission, check, close, expect, expect_tensor
 from helpers.checks.common import architecture, settings
 from helpers.checks.common.images import random_images, some_digits
 from helpers.checks.common.results import (
@@ -18,18 +19,15 @@ from helpers.checks.common.results import (
     mean_squared_errors,
     once,
 )
-from helpers.checks.common.trial import Trial, check_training, mse_trial
+from helpers.checks.common.trial import MakeTrial, check_training, mse_trial
 from helpers.deliverables import get
 
 D2 = get("d2_denoising")
 STD = D2["noise_std"]
 
 
-# Noise.
-
-
 def noisy(submission: Submission, images: Tensor, *std: float) -> Tensor:
-    """What the student's add_noise makes of images."""
+    """Images with the noise of the student's add_noise."""
     output = submission.call("add_noise", images, *std)
     return expect_tensor(output, tuple(images.shape), what="What add_noise returns")
 
@@ -57,16 +55,9 @@ def noise_is_fresh(submission: Submission) -> None:
         "Two calls of add_noise give the same noise.",
         "Do not seed inside add_noise, and draw the noise in it.",
     )
-    expect(
-        not close(first[0], first[1]),
-        "All images of a batch get the same noise.",
-        "torch.randn_like(images) draws for each pixel of each image.",
-    )
-    expect(
-        float(first[0].std()) > 1e-4,
-        "All pixels of an image get the same noise.",
-        "torch.randn_like(images) draws for each pixel of each image.",
-    )
+    where = "torch.randn_like(images) draws for each pixel of each image."
+    expect(not close(first[0], first[1]), "All images of a batch get the same noise.", where)
+    expect(float(first[0].std()) > 1e-4, "All pixels of an image get the same noise.", where)
 
 
 @check("add_noise", points=6)
@@ -105,9 +96,6 @@ def _expect_close(
 ) -> None:
     message = f"The {what} is {value:.3f}, and should be {expected:.3f}."
     expect(abs(value - expected) <= tolerance, message, hint)
-
-
-# Architecture.
 
 
 @check("architecture", points=5)
@@ -173,14 +161,11 @@ def layers_are_convolutional(submission: Submission) -> None:
     model = submission.new("DenoiseAE")
     for part, needed in _ALLOWED.items():
         architecture.expect_sequential(model, part)
-        leaves = architecture.leaf_layers(model, part)
-        kinds = architecture.expect_only_layers(
-            leaves, part, needed, f"Use {', '.join(needed)} there."
-        )
+        hint = f"Use {', '.join(needed)} there."
+        kinds = architecture.expect_only_layers(model, part, needed, hint)
         for kind, least in needed.items():
-            found = kinds.count(kind)
-            if found < least:
-                fail(f"The {part} has {found} {kind}; it needs at least {least}.")
+            text = f"The {part} has {kinds.count(kind)} {kind}; it needs at least {least}."
+            expect(kinds.count(kind) >= least, text)
 
 
 @check("architecture", points=4)
@@ -189,11 +174,8 @@ def outputs_reach_from_black_to_white(submission: Submission) -> None:
     model = submission.new("DenoiseAE")
     code = model.tensor("encoder", random_images(20), what="The encoder's output")
     architecture.expect_black_to_white(model, torch.randn_like(code))
-    last = architecture.last_layer(architecture.leaf_layers(model, "decoder"))
+    last = architecture.last_layer(model, "decoder")
     expect(last == "Sigmoid", f"The decoder ends in {last or 'no layer'}; it should be Sigmoid.")
-
-
-# Settings.
 
 
 @check("settings", points=2)
@@ -209,18 +191,14 @@ def settings_are_within_the_rules(submission: Submission) -> None:
 settings.check_model_budget(__name__, points=4)
 
 
-# Training.
-
-
-def trial(submission: Submission, lr: float) -> Trial:
-    """The student's train_epoch on a tiny autoencoder that keeps what it is shown."""
-    return mse_trial(submission, lr, records=True)
+#: A trial of the student's train_epoch that records the noisy images.
+trial: MakeTrial = partial(mse_trial, records=True)
 
 
 @check("training", points=5)
 def train_epoch_shows_noisy_images(submission: Submission) -> None:
     """The model is shown noisy images, with new noise in each epoch."""
-    a_trial = trial(submission, lr=0.0)
+    a_trial = trial(submission, 0.0)
     for _ in range(2):
         a_trial.epoch()
     shown = a_trial.shown()
@@ -251,9 +229,6 @@ check_training(
     steps_title="Two epochs move the parameters towards the clean images, as gradient descent "
     "should.",
 )
-
-
-# The trained model.
 
 
 @once

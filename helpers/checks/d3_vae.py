@@ -1,4 +1,4 @@
-"""The checks of deliverable 3 that students see."""
+"""The checks of deliverable 3 that students can see."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from helpers.checking import Submission, check
 from helpers.checks.common import architecture, settings, vae_loss, vae_model
 from helpers.checks.common.results import check_budget, check_reported, once
 from helpers.checks.common.sampling import check_sampling
-from helpers.checks.common.trial import Trial, check_training, vae_trial
-from helpers.checks.common.vae_model import LATENT_DIM, new_vae, no_condition
+from helpers.checks.common.trial import check_training, vae_trial
+from helpers.checks.common.vae_model import LATENT_DIM, new_vae
 from helpers.checks.common.vae_results import Losses, check_losses, trained_losses
 from helpers.deliverables import get
 
 D3 = get("d3_vae")
-
-
-# Architecture.
 
 
 @check("architecture", points=4)
@@ -24,7 +21,7 @@ def encoder_maps_images_to_hidden(submission: Submission) -> None:
     """The encoder, an nn.Sequential, maps images (N, 1, 28, 28) to (N, hidden_dim)."""
     model = new_vae(submission)
     architecture.expect_sequential(model, "encoder")
-    vae_model.expect_encoder_shapes(model, no_condition)
+    vae_model.expect_encoder_shapes(model)
 
 
 @check("architecture", points=4)
@@ -38,7 +35,7 @@ def decoder_maps_codes_to_images(submission: Submission) -> None:
     """The decoder, an nn.Sequential, maps codes (N, latent_dim) to images (N, 1, 28, 28)."""
     model = new_vae(submission)
     architecture.expect_sequential(model, "decoder")
-    vae_model.expect_decoder_shapes(model, no_condition)
+    vae_model.expect_decoder_shapes(model)
 
 
 @check("architecture", points=3)
@@ -46,8 +43,6 @@ def outputs_reach_from_black_to_white(submission: Submission) -> None:
     """The decoder ends in one Sigmoid: pixels lie in [0, 1] and can reach both ends."""
     architecture.expect_black_to_white(new_vae(submission), 10 * torch.randn(50, LATENT_DIM))
 
-
-# Sampling.
 
 check_sampling(
     __name__,
@@ -58,22 +53,16 @@ check_sampling(
 )
 
 
-# Forward.
-
-
 @check("forward", points=3)
 def forward_returns_what_the_layers_give(submission: Submission) -> None:
     """forward(x) returns x_hat, mu, logvar, and these are mu_layer and logvar_layer of x."""
-    vae_model.expect_forward_parameters(new_vae(submission), None)
+    vae_model.expect_forward_parameters(new_vae(submission))
 
 
 @check("forward", points=4)
 def forward_decodes_a_sample(submission: Submission) -> None:
     """The image that forward returns is decoded from a sample of N(mu, exp(logvar))."""
-    vae_model.expect_forward_decodes(new_vae(submission), None)
-
-
-# Loss.
+    vae_model.expect_forward_decodes(new_vae(submission))
 
 
 @check("loss", points=7)
@@ -94,9 +83,6 @@ def loss_has_the_right_gradients(submission: Submission) -> None:
     vae_loss.expect_loss_gradients(submission, vae_loss.random_case(4))
 
 
-# Settings.
-
-
 @check("settings", points=2)
 def settings_are_within_the_rules(submission: Submission) -> None:
     """latent_dim, hidden_dim, batch_size and n_epochs are within the rules; Adam updates all."""
@@ -107,25 +93,14 @@ def settings_are_within_the_rules(submission: Submission) -> None:
 settings.check_model_budget(__name__, points=2)
 
 
-# Training.
-
-
-def trial(submission: Submission, lr: float) -> Trial:
-    """The student's train_epoch on a tiny model, with a loss of the kit's own."""
-    return vae_trial(submission, lr)
-
-
 check_training(
     __name__,
-    trial,
+    vae_trial,
     points=(5, 6),
     lr=0.1,
     hint="For each batch: zero_grad, x_hat, mu, logvar = model(images), the loss that train_epoch "
     "is given, backward, step.",
 )
-
-
-# The trained model.
 
 
 @once

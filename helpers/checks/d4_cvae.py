@@ -1,4 +1,4 @@
-"""The checks of deliverable 4 that students see."""
+"""The checks of deliverable 4 that students can see."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helpers.checking import Object, Submission, check, expect, expect_tensor, f
 from helpers.checks.common import architecture, sampling, settings, vae_loss, vae_model
 from helpers.checks.common.results import check_budget, check_reported, once
 from helpers.checks.common.trial import Trial, check_training, vae_trial
-from helpers.checks.common.vae_model import LATENT_DIM, decoder_input, new_vae, no_condition
+from helpers.checks.common.vae_model import LATENT_DIM, new_vae, with_condition
 from helpers.checks.common.vae_results import Losses, check_losses, decode, trained_losses
 from helpers.deliverables import get
 from helpers.models import recognise
@@ -29,9 +29,6 @@ def vectors(labels: Tensor) -> Tensor:
 def some_vectors(n_images: int) -> Tensor:
     """One-hot vectors (n_images, C) of random labels."""
     return vectors(torch.randint(N_CLASSES, (n_images,)))
-
-
-# Labels as vectors.
 
 
 @check("one_hot", points=6)
@@ -52,9 +49,6 @@ def one_hot_marks_the_label(submission: Submission) -> None:
             f"one_hot of the labels {labels} has ones at other places than the labels, or other "
             "numbers than 0 and 1.",
         )
-
-
-# Architecture.
 
 
 @check("architecture", points=4)
@@ -91,13 +85,10 @@ def condition_follows_the_code(submission: Submission) -> None:
 def without_a_condition_nothing_changes(submission: Submission) -> None:
     """With conditional_vec_dim=0 the model is the unconditional one of the last deliverable."""
     model = new_vae(submission)
-    vae_model.expect_encoder_shapes(model, no_condition)
-    vae_model.expect_decoder_shapes(model, no_condition)
-    vae_model.expect_forward_parameters(model, None)
-    vae_model.expect_forward_decodes(model, None)
-
-
-# Loss.
+    vae_model.expect_encoder_shapes(model)
+    vae_model.expect_decoder_shapes(model)
+    vae_model.expect_forward_parameters(model)
+    vae_model.expect_forward_decodes(model)
 
 
 @check("loss", points=6)
@@ -105,9 +96,6 @@ def loss_is_cross_entropy_plus_kl(submission: Submission) -> None:
     """loss_function is the cross-entropy plus the KL divergence, with the right gradients."""
     vae_loss.expect_loss_value(submission)
     vae_loss.expect_loss_gradients(submission, vae_loss.random_case(4))
-
-
-# Settings.
 
 
 @check("settings", points=2)
@@ -120,20 +108,17 @@ def settings_are_within_the_rules(submission: Submission) -> None:
 settings.check_model_budget(__name__, points=2)
 
 
-# Training.
-
-
 def trial(submission: Submission, lr: float) -> Trial:
     """The student's train_epoch on a tiny model, with a loss of the kit's own.
 
-    What is right is computed with the student's own one_hot: a mistake there costs its own check.
+    The right training uses the student's one_hot, so that its mistakes cost only its own check.
     """
 
     def condition(_: Tensor, labels: Tensor) -> Tensor:
         answer = submission.call("one_hot", labels, N_CLASSES)
         return expect_tensor(answer, (len(labels), N_CLASSES), what="What one_hot returns")
 
-    return vae_trial(submission, lr, N_CLASSES, condition=condition)
+    return vae_trial(submission, lr, sizes=[N_CLASSES], condition=condition)
 
 
 check_training(
@@ -147,11 +132,8 @@ check_training(
 )
 
 
-# Digits on demand.
-
-
 def sample(submission: Submission, model: Object, labels: Tensor) -> Tensor:
-    """What the student's sample_digits draws for labels."""
+    """Images (N, 1, 28, 28) that the student's sample_digits draws for labels (N,)."""
     output = submission.call("sample_digits", model, labels, LATENT_DIM)
     return expect_tensor(output, (len(labels), 1, 28, 28), what="What sample_digits returns")
 
@@ -172,9 +154,6 @@ def samples_differ(submission: Submission) -> None:
     sampling.expect_different_draws(first, second)
 
 
-# The trained model.
-
-
 @dataclass(frozen=True)
 class Findings(Losses):
     """The losses of the trained model, and images that it draws."""
@@ -193,9 +172,11 @@ def findings(submission: Submission) -> Findings:
     def draw(model: Object, latent_dim: int) -> None:
         generator = torch.Generator().manual_seed(3)
         codes = torch.randn(len(condition), latent_dim, generator=generator)
-        drawn.append(decode(model, decoder_input(codes, condition)))
+        drawn.append(decode(model, with_condition(codes, condition)))
 
-    found = trained_losses(submission, "cvae", lambda _, labels: vectors(labels), also=draw)
+    found = trained_losses(
+        submission, "cvae", condition=lambda _, labels: vectors(labels), also=draw
+    )
     return Findings(**vars(found), draws=drawn[0].view(N_CLASSES, per_digit, 1, 28, 28))
 
 

@@ -1,4 +1,4 @@
-"""The checks of deliverable 5 that students see."""
+"""The checks of deliverable 5 that students can see."""
 
 from __future__ import annotations
 
@@ -13,21 +13,15 @@ from torch.nn import functional
 from helpers.checking import Object, Submission, check, close, expect, expect_close, expect_tensor
 from helpers.checks.common import architecture, sampling, settings, vae_loss, vae_model
 from helpers.checks.common.images import random_images, some_digits
-from helpers.checks.common.results import (
-    RUN_AGAIN,
-    check_budget,
-    check_reported,
-    expect_low,
-    once,
-)
+from helpers.checks.common.results import RUN_AGAIN, check_budget, check_reported, expect_low, once
 from helpers.checks.common.trial import Trial, check_training, mse_trial, vae_trial
-from helpers.checks.common.vae_model import LATENT_DIM, decoder_input, new_vae
+from helpers.checks.common.vae_model import LATENT_DIM, new_vae, with_condition
 from helpers.checks.common.vae_results import WIDER, Losses, decode, trained_losses
 from helpers.deliverables import get
 
 D5 = get("d5_structured_prediction")
 QUARTER_DIM = int(D5["quarter_dim"])
-#: Test images, and codes for each, that the likelihood is estimated with.
+#: The numbers of test images and of codes per image with which the likelihood is estimated.
 N_IMAGES, N_DRAWS = 300, 100
 
 
@@ -39,9 +33,6 @@ def quarter(images: Tensor) -> Tensor:
 def some_quarters(n_images: int) -> Tensor:
     """Quarters (n_images, 196) of random images."""
     return quarter(random_images(n_images))
-
-
-# The quarter.
 
 
 @check("quarter", points=8)
@@ -70,9 +61,6 @@ def quarter_is_the_lower_left(submission: Submission) -> None:
             {hint: wrong.flatten(1) for hint, wrong in mistakes.items()},
             "It is images[:, :, 14:, :14].",
         )
-
-
-# The baseline.
 
 
 def new_baseline(submission: Submission) -> Object:
@@ -107,9 +95,6 @@ def baseline_has_one_answer(submission: Submission) -> None:
     expect(close(first, second), "The baseline gives two answers to one quarter.")
 
 
-# Architecture.
-
-
 @check("architecture", points=3)
 def encoder_and_decoder_read_the_quarter(submission: Submission) -> None:
     """With C = 196, the encoder maps (N, 784 + C) to hidden, the decoder (N, Z + C) to images."""
@@ -134,17 +119,11 @@ def condition_follows_the_code(submission: Submission) -> None:
     vae_model.expect_forward_decodes(new_vae(submission, QUARTER_DIM), some_quarters(5))
 
 
-# Loss.
-
-
 @check("loss", points=5)
 def loss_is_cross_entropy_plus_kl(submission: Submission) -> None:
     """loss_function is the cross-entropy plus the KL divergence, with the right gradients."""
     vae_loss.expect_loss_value(submission)
     vae_loss.expect_loss_gradients(submission, vae_loss.random_case(4))
-
-
-# Settings.
 
 
 @check("settings", points=2)
@@ -177,15 +156,13 @@ def baseline_has_the_capacity_of_the_decoder(submission: Submission) -> str:
     return text
 
 
-# Training.
-
-
 def trial(submission: Submission, lr: float) -> Trial:
     """The student's train_epoch on a tiny model, with a loss of the kit's own."""
 
-    return vae_trial(
-        submission, lr, QUARTER_DIM, condition=lambda x, _: their_quarter(submission, x)
-    )
+    def condition(images: Tensor, _: Tensor) -> Tensor:
+        return their_quarter(submission, images)
+
+    return vae_trial(submission, lr, sizes=[QUARTER_DIM], condition=condition)
 
 
 def baseline_trial(submission: Submission, lr: float) -> Trial:
@@ -195,7 +172,7 @@ def baseline_trial(submission: Submission, lr: float) -> Trial:
 
 
 def their_quarter(submission: Submission, images: Tensor) -> Tensor:
-    """What is right is computed with the student's quarter: a mistake there costs its own check."""
+    """Quarters cut out by the student's code, whose mistakes cost only the check of the quarter."""
     return expect_tensor(
         submission.call("lower_left_quarter", images),
         (len(images), QUARTER_DIM),
@@ -226,11 +203,8 @@ check_training(
 )
 
 
-# Prediction.
-
-
 def complete(submission: Submission, model: Object, quarters: Tensor) -> Tensor:
-    """What the student's complete makes of quarters."""
+    """Images (N, 1, 28, 28) that the student's complete returns for quarters (N, 196)."""
     output = submission.call("complete", model, quarters, LATENT_DIM)
     return expect_tensor(output, (len(quarters), 1, 28, 28), what="What complete returns")
 
@@ -252,24 +226,21 @@ def completions_differ(submission: Submission) -> None:
     sampling.expect_different_draws(first, second)
 
 
-# The trained models.
-
-
 @dataclass(frozen=True)
 class Findings(Losses):
-    """What is found of the trained models; likelihoods in nats per image on the hidden quarters."""
+    """Losses, and log likelihoods of the hidden quarters in nats per image."""
 
-    #: Log likelihood that the baseline gives.
+    #: Log likelihood under the baseline.
     baseline: float
-    #: Log likelihood that the conditional VAE gives, estimated with draws from the prior.
+    #: Log likelihood under the conditional VAE, estimated with codes from the prior.
     cvae: float
-    #: Mean standard deviation of the hidden pixels over the draws.
+    #: Mean standard deviation of the hidden pixels over the codes.
     spread: float
 
 
 @once
 def findings(submission: Submission) -> Findings:
-    """What the trained models make of test images; see :class:`Findings`."""
+    """Measure the trained models; see :class:`Findings`."""
     images = some_digits(train=False)[0][:N_IMAGES]
     quarters = quarter(images)
     baseline = submission.trained("baseline").apply("", quarters, what="The baseline's output")
@@ -280,7 +251,7 @@ def findings(submission: Submission) -> Findings:
     def draw(model: Object, latent_dim: int) -> None:
         estimates.append(_estimate(model, latent_dim, images, quarters))
 
-    losses = trained_losses(submission, "cvae", lambda x, _: quarter(x), also=draw)
+    losses = trained_losses(submission, "cvae", condition=lambda x, _: quarter(x), also=draw)
     cvae, spread = estimates[0]
     likelihood = float(log_likelihood(baseline, images).mean())
     return Findings(**vars(losses), baseline=likelihood, cvae=cvae, spread=spread)
@@ -307,7 +278,7 @@ def _estimate(
     at_once = 10
     for _ in range(N_DRAWS // at_once):
         codes = torch.randn(at_once * len(images), latent_dim, generator=generator)
-        x_hat = decode(model, decoder_input(codes, quarters.repeat(at_once, 1)))
+        x_hat = decode(model, with_condition(codes, quarters.repeat(at_once, 1)))
         terms.append(log_likelihood(x_hat, images.repeat(at_once, 1, 1, 1)).view(at_once, -1))
         draws.append(x_hat.view(at_once, -1, 28, 28)[:, :20])
     estimates = torch.cat(terms).logsumexp(dim=0) - math.log(N_DRAWS)

@@ -1,4 +1,4 @@
-"""The hidden checks that several deliverables have. What they measure is in ``helpers.checks``."""
+"""Hidden checks that several deliverables have in common."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from helpers.checks.common.trial import MakeTrial, expect_training_mode
 def expect_state_is_all(
     first: Object, second: Object, answer: Callable[[Object, Tensor], Tensor]
 ) -> None:
-    """Fail unless two autoencoders with one state dict agree, and all parameters have a part in it.
+    """Fail unless two autoencoders with the same state dict agree, and use all of its parameters.
 
-    Args:
-        answer: a model's images for some images.
+    ``answer`` returns the output of a model for some images.
     """
     second.load(first.state())
     images = random_images(5)
@@ -34,7 +33,7 @@ def expect_state_is_all(
 
 
 def check_training_mode(module: str, trial: MakeTrial, *, points: float, lr: float) -> None:
-    """Declare ``model_is_in_training_mode``: whatever mode the model was in before."""
+    """Declare ``model_is_in_training_mode``."""
 
     def mode(submission: Submission) -> None:
         expect_training_mode(trial(submission, lr))
@@ -55,18 +54,14 @@ def check_test_score(
     word: str = "loss",
     images: str = "digits",
 ) -> None:
-    """Declare ``test_loss_is_close_to_training_loss``: the loss on new images is low, too.
+    """Declare ``test_loss_is_close_to_training_loss``: the loss on new images is below ``limit``.
 
     Args:
-        module: ``__name__`` of the module that declares it.
-        scores: measures the trained model.
-        points: what it is worth.
-        limit: what the test loss must be below: a little more than the pass mark.
-        figure: what is measured, such as "MSE".
-        formats: how the losses and how the limit are written.
-        unit: what follows in the note, with a space in front.
+        figure: the name of what is measured, such as "MSE".
+        formats: of the losses and of the limit.
+        unit: what follows in the note, such as ``" nats per image"``.
         word: "loss" or "error", for the name of the check.
-        images: what is new, for the title.
+        images: "digits" or "images", for the title.
     """
 
     def generalises(submission: Submission) -> str:

@@ -1,4 +1,4 @@
-"""The checks of deliverable 2 that students do not see."""
+"""The checks of deliverable 2 that students cannot see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from helpers.checks.d2_denoising import D2, errors, trial
 
 
 def answer(model: Object, images: Tensor) -> Tensor:
-    """What a model makes of images in evaluation mode."""
+    """The output of a model in evaluation mode."""
     return model.apply("", images, what="The output of forward")
 
 

@@ -1,4 +1,4 @@
-"""The checks of deliverable 8 that students do not see."""
+"""The checks of deliverable 8 that students cannot see."""
 
 from __future__ import annotations
 

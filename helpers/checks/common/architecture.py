@@ -1,4 +1,4 @@
-"""What the layers of a model are, and what a model does with its images."""
+"""The layers of a model, and properties of its outputs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ SHAPE_LAYERS = ("Flatten", "Unflatten", "Identity")
 
 
 def leaf_layers(model: Object, part: str = "") -> list[Layer]:
-    """The modules at ``part`` that hold no others."""
+    """The modules at ``part`` that contain no other modules."""
     return [layer for layer in model.layers(part) if not layer.container]
 
 
-def last_layer(leaves: list[Layer]) -> str:
-    """The class of the last layer that computes something, or ""."""
-    kinds = [layer.type_name for layer in leaves if layer.of_torch]
-    kinds = [kind for kind in kinds if kind not in SHAPE_LAYERS]
-    return kinds[-1] if kinds else ""
+def last_layer(model: Object, part: str) -> str:
+    """The class of the last layer at ``part`` that computes something, or ""."""
+    kinds = [layer.type_name for layer in leaf_layers(model, part) if layer.of_torch]
+    return next((kind for kind in reversed(kinds) if kind not in SHAPE_LAYERS), "")
 
 
 def expect_sequential(model: Object, part: str) -> None:
@@ -34,13 +33,12 @@ def expect_sequential(model: Object, part: str) -> None:
     )
 
 
-def expect_only_layers(
-    leaves: list[Layer], part: str, allowed: Collection[str], hint: str
-) -> list[str]:
-    """Fail if ``part`` of a model has a layer of another class; else the classes of all.
+def expect_only_layers(model: Object, part: str, allowed: Collection[str], hint: str) -> list[str]:
+    """The classes of the layers in ``part`` of a model; fail if one is not allowed.
 
     A module of the student's own that has no parameters, and only reshapes or crops, is fine.
     """
+    leaves = leaf_layers(model, part)
     for layer in leaves:
         own = not layer.of_torch and layer.n_parameters == 0
         if layer.type_name not in (*allowed, *SHAPE_LAYERS) and not own:
@@ -51,13 +49,12 @@ def expect_only_layers(
 def expect_black_to_white(model: Object, codes: Tensor) -> None:
     """Fail unless ``model.decoder`` gives pixels in [0, 1] that can reach both ends.
 
-    Args:
-        codes: (N, ...), what the decoder takes. The model's weights are changed.
+    ``codes`` (N, ...) is what the decoder takes. The model's weights are changed.
     """
     state = model.state("decoder")
     weights = [name for name in state if name.endswith("weight")]
     expect(bool(weights), "The decoder has no layer with weights.")
-    # With a very large last layer a Sigmoid is all but 0 or 1, whatever comes before it.
+    # If the weights of the last layer are very large, a Sigmoid gives almost exactly 0 or 1.
     last = weights[-1].removesuffix("weight")
     state.update({k: 1e4 * v for k, v in state.items() if k.startswith(last)})
     model.load(state, "decoder")
@@ -88,12 +85,7 @@ def expect_decoded_code(model: Object) -> None:
 
 
 def expect_images_apart(images: Tensor, answer: Callable[[Tensor], Tensor]) -> None:
-    """Fail if what comes out for an image changes with the others in its batch.
-
-    Args:
-        images: (N, ...).
-        answer: what comes out for some of them, (n, ...).
-    """
+    """Fail if the answer to an image depends on the other images of its batch (N, ...)."""
     together = answer(images)
     for number in range(len(together) if together.ndim else 0):
         expect(
@@ -104,6 +96,6 @@ def expect_images_apart(images: Tensor, answer: Callable[[Tensor], Tensor]) -> N
 
 
 def expect_all_used(gradients: dict[str, Tensor | None]) -> None:
-    """Fail if a parameter has no part in the output."""
+    """Fail if the output does not depend on one of the parameters."""
     idle = [name for name, gradient in gradients.items() if gradient is None]
     expect(not idle, f"These parameters have no part in the output: {', '.join(idle[:3])}.")

@@ -1,4 +1,4 @@
-"""Images to try a model with."""
+"""Images for trying out a model."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from helpers.data import mnist_tensors
 
 
 def random_images(n_images: int) -> Tensor:
-    """(n_images, 1, 28, 28) in [0, 1], different at each call."""
+    """(n_images, 1, 28, 28) in [0, 1], different in each call."""
     return torch.rand(n_images, 1, 28, 28)
 
 
 @cache
 def digits(*, train: bool) -> Tensor:
-    """All of MNIST's images, (N, 1, 28, 28); kept, since each submission needs them."""
+    """All images of MNIST, (N, 1, 28, 28), loaded once for all submissions."""
     return mnist_tensors(train=train)[0]
 
 
 @cache
 def some_digits(*, train: bool, n_images: int = 5_000) -> tuple[Tensor, Tensor]:
-    """Images (n_images, 1, 28, 28) and labels, drawn once: the same at each call.
+    """Images (n_images, 1, 28, 28) and labels, drawn once: the same in each call.
 
     Five thousand are enough for a mean: its standard error is then below 0.5% of the loss.
     """

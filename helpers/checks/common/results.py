@@ -1,4 +1,4 @@
-"""The trained models: measured once, and the checks that most deliverables have of them."""
+"""Measuring a trained model once, and the checks of it that most deliverables have."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUN_AGAIN = (
 
 
 def once(measure: Callable[[Submission], T]) -> Callable[[Submission], T]:
-    """Measure a submission once, for all the checks that need the figure; failures are kept too."""
+    """Call ``measure`` once per submission and keep what it returned, or the failure it raised."""
     known: WeakKeyDictionary[Submission, T | CheckFailedError | StudentError] = WeakKeyDictionary()
 
     @wraps(measure)
@@ -59,17 +59,17 @@ def mean_squared_errors(
 ) -> Errors:
     """The errors of the trained autoencoder ``name``.
 
-    The codes leave one process and enter another, so that what is decoded comes from them alone.
+    Encoder and decoder run in different processes: the decoder has only the codes to work with.
 
     Args:
-        pairs: of training and of test images: what the model is shown, and what should come out.
-        expect_code: fails if a code is not as it should be.
+        pairs: what the model is shown and what it should return, for training and test images.
+        expect_code: fails if a code has the wrong shape.
     """
     model = submission.trained(name)
     codes = [model.apply("encoder", shown, what="The encoder's output") for shown, _ in pairs]
     for code in codes:
         expect_code(code)
-    # Asked for anew: in the grader this is another process, which has never seen an image.
+    # In the grader this is another process, which has never seen an image.
     model = submission.trained(name)
     errors = []
     for (_, images), code in zip(pairs, codes, strict=True):
@@ -80,42 +80,35 @@ def mean_squared_errors(
 
 
 class Scores(Protocol):
-    """What a trained model loses on training images and on new ones."""
+    """The loss of a trained model on training images and on test images."""
 
     @property
-    def training(self) -> float:
-        """The loss on training images."""
-
+    def training(self) -> float: ...
     @property
-    def test(self) -> float:
-        """The loss on test images."""
+    def test(self) -> float: ...
 
 
 S = TypeVar("S", bound=Scores)
-#: Measures the trained model. It should be decorated with ``once``.
+#: Measures the trained model; it should be decorated with ``once``.
 Measure = Callable[[Submission], Scores]
 
 
 def check_budget(module: str, *, points: float, title: str = "") -> None:
-    """Declare ``checkpoint_is_within_its_budget``, or the plural where several are handed in.
+    """Declare ``checkpoint_is_within_its_budget``, or its plural if several are handed in.
 
     The note is about the first of the deliverable's checkpoints.
     """
     deliverable = deliverable_in(module)
-    names = deliverable.checkpoints
+    checkpoints = deliverable.checkpoints
 
     def budget(submission: Submission) -> str:
-        *_, note = (
-            within_budget(submission.checkpoint(name), deliverable) for name in reversed(names)
-        )
-        return note
+        notes = [within_budget(submission.checkpoint(c), deliverable) for c in checkpoints[::-1]]
+        return notes[-1]
 
-    if len(names) == 1:
-        name = "checkpoint_is_within_its_budget"
-        title = title or "The trained model that is handed in has no more parameters than allowed."
-    else:
-        name = "checkpoints_are_within_their_budget"
-        title = "The trained models that are handed in have no more parameters than allowed."
+    name, has = "checkpoint_is_within_its_budget", "model that is handed in has"
+    if len(checkpoints) > 1:
+        name, has = "checkpoints_are_within_their_budget", "models that are handed in have"
+    title = title or f"The trained {has} no more parameters than allowed."
     declare(module, "result", points, name, title, budget)
 
 
@@ -132,19 +125,12 @@ def check_learned(
     hint: str = RUN_AGAIN,
     title: str = "The trained model does clearly better than the mean image would.",
 ) -> Callable[[Submission], S]:
-    """Declare ``model_has_learned``: the loss is clearly below what a constant answer reaches.
+    """Declare ``model_has_learned``: the loss ``of`` some images is ``below`` a constant answer's.
 
     Args:
-        module: ``__name__`` of the module that declares it.
-        scores: measures the trained model.
-        points: what it is worth.
-        below: what the loss must be below.
         figure: how the loss is written, such as ``"Training loss {:.1f}"``.
         instead: what follows it if it is too high, such as ``": the mean image reaches 206."``.
-        unit: what follows it in the note, with a space in front.
-        of: which loss.
-        hint: the likely cause.
-        title: what students read.
+        unit: what follows it in the note, such as ``" nats per image"``.
 
     Returns:
         A function that gives the scores, or fails if the model has not learned.
@@ -164,27 +150,18 @@ def check_learned(
 
 
 def expect_low(figure: str, loss: float, below: float, hint: str = "", note: str = "") -> str:
-    """Fail unless a trained model's loss is below the pass mark; else say so.
+    """Fail unless a loss is below the pass mark; else a note that ends in ``note``.
 
-    Args:
-        figure: the loss in words, such as "Training loss 101.2 nats per image".
-        loss: the same as a number.
-        below: the pass mark.
-        hint: what helps.
-        note: what the answer ends in, before its full stop.
+    ``figure`` is the loss in words, such as "Training loss 101.2 nats per image".
     """
     expect(loss < below, f"{figure}; it must be below {below:g}.", hint)
     return f"{figure} (must be below {below:g}){note}."
 
 
 def check_reported(module: str, scores: Measure, *, tolerance: float, word: str = "loss") -> None:
-    """Declare ``reported_loss_agrees``, which is advice: no points.
+    """Declare ``reported_loss_agrees``, which is advice without points, for the first checkpoint.
 
-    Args:
-        module: ``__name__`` of the module that declares it.
-        scores: measures the trained model, the first of the deliverable's checkpoints.
-        tolerance: relative. The mean over the last epoch lags behind the loss at its end.
-        word: "loss" or "error", for the name of the check.
+    The ``tolerance`` is relative: the mean over the last epoch lags behind the loss at its end.
     """
     checkpoint = deliverable_in(module).checkpoints[0]
 

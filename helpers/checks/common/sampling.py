@@ -1,4 +1,4 @@
-"""The draws of a variational autoencoder: around the mean of an image, and from the prior."""
+"""Sampling in a variational autoencoder: from the posterior of an image and from the prior."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from helpers.checking import Object, Submission, close, expect, expect_close, expect_tensor, fail
 from helpers.checks.common.declaring import declare
-from helpers.checks.common.vae_model import LATENT_DIM, decoder_input
+from helpers.checks.common.vae_model import LATENT_DIM, with_condition
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,8 @@ class Sampler:
 
     @property
     def spread(self) -> str:
-        """What the second argument is called."""
+        """The name of the second argument."""
         return "std" if self.takes_std else "logvar"
-
-    def std(self, spread: Tensor) -> Tensor:
-        """The standard deviation that a second argument means."""
-        return spread if self.takes_std else torch.exp(spread / 2)
 
     def draw(self, model: Object, mu: Tensor, spread: Tensor) -> Tensor:
         """Codes like ``mu``, drawn by the student's method."""
@@ -45,7 +41,7 @@ REPARAMETERIZE = Sampler()
 
 
 def expect_right_spread(model: Object, sampler: Sampler = REPARAMETERIZE) -> None:
-    """Fail unless the draws are from the normal distribution with that mean and spread."""
+    """Fail unless samples have the mean and spread that are given, and are normally distributed."""
     n_draws = 20_000
     mu = torch.tensor([1.5, -0.7, 0.3]).expand(n_draws, -1).contiguous()
     logvar = torch.tensor([-2.0, 0.6, 1.4])
@@ -92,7 +88,7 @@ def expect_right_spread(model: Object, sampler: Sampler = REPARAMETERIZE) -> Non
 
 
 def expect_fresh_noise(model: Object, sampler: Sampler = REPARAMETERIZE) -> None:
-    """Fail unless each call, each image and each dimension gets noise of its own."""
+    """Fail unless each call, each image and each dimension gets its own noise."""
     mu, spread = torch.zeros(500, 8), torch.full((500, 8), float(sampler.takes_std))
     first, second = (sampler.draw(model, mu, spread) for _ in range(2))
     where = "torch.randn_like(mu) draws for each number."
@@ -102,7 +98,7 @@ def expect_fresh_noise(model: Object, sampler: Sampler = REPARAMETERIZE) -> None
 
 
 def expect_sampling_gradients(model: Object, sampler: Sampler = REPARAMETERIZE) -> None:
-    """Fail unless gradients pass through the draw: dz/dmu = 1, and dz/dspread."""
+    """Fail unless the samples have the right derivatives with respect to mean and spread."""
     mu, spread = torch.randn(40, 5), torch.randn(40, 5)
     if sampler.takes_std:
         spread = 0.5 + spread.abs()
@@ -135,16 +131,7 @@ def check_sampling(
     title: str,
     sampler: Sampler = REPARAMETERIZE,
 ) -> None:
-    """Declare three checks: of mean and spread, of fresh noise and of gradients.
-
-    Args:
-        module: ``__name__`` of the module that declares them.
-        new_model: a fresh model of the student's class.
-        cell: the check cell that they belong to.
-        points: what each is worth.
-        title: the title of the first.
-        sampler: the student's method.
-    """
+    """Declare the checks of mean and spread (with ``title``), of the noise, and of gradients."""
 
     def spread(submission: Submission) -> None:
         expect_right_spread(new_model(submission), sampler)
@@ -163,16 +150,13 @@ def check_sampling(
     declare(module, cell, points[2], "gradients_pass_through_the_draw", title, gradients)
 
 
-# Draws from the prior.
-
-
 def expect_prior_draws(model: Object, draw: Callable[[], Tensor], condition: Tensor) -> None:
-    """Fail unless ``draw`` decodes codes from N(0, I), with the condition behind them.
+    """Fail unless ``draw`` decodes codes from N(0, I), followed by the condition.
 
     Args:
-        model: a fresh one; its decoder is made to depend strongly on its condition.
-        draw: gives images (N, 1, 28, 28), drawn by the student's code with this model.
-        condition: (N, C), what the images are drawn for.
+        model: a new one; its decoder is changed to depend strongly on the condition.
+        draw: returns images (N, 1, 28, 28), sampled by the student's code with this model.
+        condition: (N, C), of each image.
     """
     state = model.state("decoder")
     first = next((name for name, value in state.items() if value.ndim == 2), "")
@@ -181,7 +165,7 @@ def expect_prior_draws(model: Object, draw: Callable[[], Tensor], condition: Ten
     model.load(state, "decoder")
     images = draw()
     codes = torch.randn(len(condition), LATENT_DIM)
-    ours = model.tensor("decoder", decoder_input(codes, condition), what="The decoder's output")
+    ours = model.tensor("decoder", with_condition(codes, condition), what="The decoder's output")
     # Means over many draws for one condition agree; for another condition they would not.
     for c in condition.unique(dim=0):
         chosen = (condition == c).all(dim=1)
@@ -206,7 +190,7 @@ def expect_prior_draws(model: Object, draw: Callable[[], Tensor], condition: Ten
 
 
 def expect_different_draws(first: Tensor, second: Tensor) -> None:
-    """Fail unless two calls, and the images of each, are different draws."""
+    """Fail unless two calls, and the images of each call, differ."""
     expect(not close(first, second), "Two calls give the same images.", "Set no seed in there.")
     expect(
         float(first.std(dim=0).max()) > 1e-4,

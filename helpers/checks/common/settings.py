@@ -8,12 +8,12 @@ from helpers.checking import Submission, expect
 from helpers.checks.common.declaring import declare, deliverable_in
 from helpers.deliverables import Deliverable
 
-#: Adam and its relatives.
+#: Adam and its variants.
 ADAMS = ("Adam", "AdamW", "NAdam", "RAdam")
 
 
 def expect_whole_numbers(submission: Submission, *names: str) -> dict[str, int]:
-    """The settings called ``names``, each a whole number of at least 1, or the check fails."""
+    """The values of the settings ``names``; fail unless each is a whole number of at least 1."""
     values = {}
     for name in names:
         value = submission.number(name)
@@ -34,7 +34,7 @@ def expect_epochs(n_epochs: int, deliverable: Deliverable) -> None:
 
 
 def within_budget(tensors: dict[str, Tensor], deliverable: Deliverable) -> str:
-    """Fail if there are too many numbers in ``tensors``; else a note."""
+    """A note on the number of parameters in ``tensors``; fail if there are too many."""
     count = sum(tensor.numel() for tensor in tensors.values())
     text = f"{count:,} parameters; at most {deliverable.max_parameters:,} are allowed."
     expect(count > 0, "The model has no parameters.", "Are its layers kept in a plain list?")
@@ -43,7 +43,7 @@ def within_budget(tensors: dict[str, Tensor], deliverable: Deliverable) -> str:
 
 
 def expect_adam(submission: Submission, optimizer: str = "optimizer", model: str = "model") -> None:
-    """Fail unless the optimiser is Adam (or a relative) and updates all of the model."""
+    """Fail unless the optimiser is Adam (or a variant) and updates every parameter of the model."""
     the_optimizer, the_model = submission.object(optimizer), submission.object(model)
     expect(
         the_optimizer.type_name in ADAMS,
@@ -58,7 +58,7 @@ def expect_adam(submission: Submission, optimizer: str = "optimizer", model: str
 
 
 def expect_vae_settings(submission: Submission, deliverable: Deliverable) -> None:
-    """Fail unless the settings are within the rules."""
+    """Fail unless the settings of a variational autoencoder are within the limits."""
     values = expect_whole_numbers(submission, "latent_dim", "hidden_dim", "batch_size", "n_epochs")
     low, high = int(deliverable["min_latent_dim"]), int(deliverable["max_latent_dim"])
     latent_dim = values["latent_dim"]
@@ -70,7 +70,7 @@ def expect_vae_settings(submission: Submission, deliverable: Deliverable) -> Non
 
 
 def check_model_budget(module: str, *, points: float) -> None:
-    """Declare ``model_is_within_its_budget``: the notebook's ``model``, before its training."""
+    """Declare ``model_is_within_its_budget``, about the notebook's ``model``."""
 
     def budget(submission: Submission) -> str:
         parameters = submission.object("model").parameters()

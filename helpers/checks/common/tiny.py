@@ -1,4 +1,4 @@
-"""Models of the kit's own, on which a student's training loop is tried out."""
+"""Small models with which a student's training loop is tried out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Recorder(nn.Module):
-    """Passes its input on; keeps it, and whether that happened in training, with gradients."""
+    """Returns its input and records it, with the mode and whether gradients were enabled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class TinyBaseline(TinyAutoencoder):
 
 
 class TinyVAE(nn.Module):
-    """Like a variational autoencoder of images of 784 pixels, with nothing random in it.
+    """Like a variational autoencoder for images of 784 pixels, but without random numbers.
 
     Args:
         condition_dim: size C of the condition.
@@ -74,9 +74,9 @@ class TinyVAE(nn.Module):
 
 
 class TinyLoss:
-    """A loss with the arguments of a variational autoencoder's, but another one.
+    """Takes the arguments of a variational autoencoder's loss, but computes something else.
 
-    It tells whether a training loop uses the loss that it is given.
+    With it a check finds out whether a training loop uses the loss that it is given.
     """
 
     def __call__(self, x_hat: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class TinyLoss:
 
 
 class TinySummedLoss:
-    """The same summed over the batch, for deliverable 8."""
+    """The same loss, summed over the batch, for deliverable 8."""
 
     def __call__(self, x_hat: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         """The sum over a batch, a number."""
@@ -94,7 +94,7 @@ class TinySummedLoss:
 
 
 class TinyElbo:
-    """The same with the arguments of deliverable 7's loss."""
+    """The summed loss with the arguments of deliverable 7."""
 
     def __call__(self, x: Tensor, theta: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """The sum over a batch, a number."""
@@ -102,7 +102,7 @@ class TinyElbo:
 
 
 class TinyVQVAE(nn.Module):
-    """Like a VQ-VAE, with nothing quantised: its first output stands for the quantiser's loss."""
+    """Like a VQ-VAE without quantisation; the first output stands for the quantiser's loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,26 +117,8 @@ class TinyVQVAE(nn.Module):
         return 0.1 * codes.square().mean(), x_hat, codes.detach().exp().mean()
 
 
-class TinyCoder(nn.Module):
-    """Stands for encoder and decoder, where they are not what is asked about.
-
-    Args:
-        n_in: channels that go in.
-        n_out: channels that come out.
-    """
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.layer = nn.Conv2d(n_in, n_out, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, n_in, h, w) -> (N, n_out, h, w)."""
-        output: Tensor = self.layer(images)
-        return output
-
-
 class Called:
-    """A function's answer for a tensor of its own, and what the function left of that tensor.
+    """Calls a function with a tensor, and keeps what it returned and the tensor after the call.
 
     Args:
         function: the student's.

@@ -1,4 +1,4 @@
-"""A student's training loop, tried out on a tiny model and compared with the same training here."""
+"""Tries out a student's training loop on a tiny model and compares it with the right training."""
 
 from __future__ import annotations
 
@@ -10,19 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from helpers.checking import (
-    Submission,
-    close,
-    expect,
-    expect_close,
-    expect_number,
-    fail,
-)
+from helpers.checking import Submission, close, expect, expect_close, expect_number, fail
 from helpers.checks.common import tiny
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
 
-#: Loss of a model for the images that it was shown, the images themselves, and their labels.
+#: The loss of a model, given what it was shown, the images and their labels.
 BatchLoss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 
 N_IMAGES, BATCH_SIZE = 13, 5
@@ -31,18 +24,18 @@ _SIZES = torch.tensor([5.0, 5.0, 3.0])
 
 
 class Trial:
-    """A student's ``train_epoch`` on a tiny model, and the same computed here.
+    """A student's ``train_epoch`` on a tiny model, and the same training computed here.
 
-    Thirteen images in batches of five, the last one smaller, each batch of its own brightness, so
-    that every wrong way to average gives another number. SGD with momentum, so that an optimiser
-    made anew shows.
+    There are thirteen images in batches of 5, 5 and 3, each of a different brightness, so that each
+    wrong way to average gives a different number. SGD has momentum, so that a new optimiser in each
+    epoch changes the result.
 
     Args:
-        lr: of SGD. It should be small enough that clipping the gradient's norm changes nothing.
+        lr: of SGD; so small that clipping the norm of the gradient makes no difference.
         model: a class of :mod:`helpers.checks.common.tiny`, by name.
         sizes: the arguments of that class.
-        criterion: what the student's code gets for its loss, made where that code runs.
-        loss: what should be minimised, the mean over a batch.
+        criterion: the class of the loss that the student's function is given.
+        loss: what should be minimised for a batch.
         reported: what should be returned, if that is another loss.
         records: whether the model is shown something other than the images.
         function: the name of the student's training function.
@@ -78,22 +71,22 @@ class Trial:
         self._arguments = (self.loader, self.criterion, sgd)
 
     def epoch(self) -> Any:
-        """One epoch by the student's code; what it returned."""
+        """Run one epoch of the student's code and return what it returned."""
         device = self._submission.build("torch.device", "cpu")
         return self._submission.call(self.function, self.model, *self._arguments, device)
 
     def answers(self, images: Tensor) -> Any:
-        """What the model, before any step, makes of images; computed here."""
+        """The outputs of the model before any step, computed here."""
         with torch.no_grad():
             return self._restarted()(images)
 
     def shown(self) -> list[Tensor]:
-        """What the model was given, batch after batch, all epochs one after the other."""
+        """The inputs of the model, batch by batch, over all epochs."""
         inputs = self.model.get("recorder.inputs")
         return [x for x in inputs if isinstance(x, Tensor)] if isinstance(inputs, list) else []
 
     def modes(self) -> list[Any]:
-        """For each call of the model: whether it was in training mode, with gradients."""
+        """For each call of the model, whether it was in training mode with gradients enabled."""
         modes = self.model.get("recorder.was_training")
         return modes if isinstance(modes, list) else []
 
@@ -108,7 +101,7 @@ class Trial:
         return torch.stack(losses)
 
     def expected(self, n_epochs: int, mistake: str = "") -> dict[str, Tensor]:
-        """The parameters after ``n_epochs``, trained here, perhaps with a mistake."""
+        """The parameters after ``n_epochs``, trained here, if wanted with a mistake."""
         model = self._restarted()
         sgd = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9)
         batches = self._batches()
@@ -132,10 +125,14 @@ class Trial:
         return model
 
     def _batches(self) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """What the model is shown, the images and the labels of each batch."""
+        """For each batch, what the model is shown, the images and the labels."""
         images, labels = self.images.split(BATCH_SIZE), self.labels.split(BATCH_SIZE)
         inputs = (self.shown() if self.records else []) or images
         return [(x, images[n % 3], labels[n % 3]) for n, x in enumerate(inputs)]
+
+
+#: Creates a trial from a submission and a learning rate.
+MakeTrial = Callable[[Submission, float], Trial]
 
 
 def mse_trial(
@@ -147,9 +144,9 @@ def mse_trial(
     records: bool = False,
     function: str = "train_epoch",
 ) -> Trial:
-    """A trial of a tiny model that takes ``view`` of the images, with the mean squared error.
+    """A trial with the mean squared error, on a tiny model that takes ``view`` of the images.
 
-    For the other arguments see :class:`Trial`.
+    See :class:`Trial` for the other arguments. The norm of the gradient stays below 0.5.
     """
 
     def loss(network: nn.Module, shown: Tensor, images: Tensor, _: Tensor) -> Tensor:
@@ -169,17 +166,18 @@ def mse_trial(
 def vae_trial(
     submission: Submission,
     lr: float,
-    *sizes: int,
+    *,
+    sizes: Sequence[int] = (),
     condition: Callable[[Tensor, Tensor], Tensor] | None = None,
     summed: str = "",
 ) -> Trial:
-    """A trial of a tiny variational autoencoder, with a loss of the kit's own.
+    """A trial of a tiny variational autoencoder with :class:`tiny.TinyLoss`.
 
     Args:
         sizes: the arguments of the model.
-        condition: makes conditions (N, C) of images and labels; None for a model without.
-        summed: a loss of :mod:`helpers.checks.common.tiny` that sums over the images, if that is
-            what the student's does; it is reported as a mean all the same.
+        condition: computes conditions (N, C) from images and labels; None if there are none.
+        summed: the loss of :mod:`helpers.checks.common.tiny` to use instead, which sums over the
+            images. What is reported is a mean nevertheless.
     """
 
     def mean(network: nn.Module, _: Tensor, images: Tensor, labels: Tensor) -> Tensor:
@@ -219,7 +217,7 @@ def mean_over_images(losses: Tensor) -> float:
 
 
 def mean_causes(losses: Tensor) -> dict[str, float]:
-    """What the usual mistakes make of the batches' mean losses, (3,)."""
+    """The values that common mistakes give, from the mean losses of the three batches, (3,)."""
     return {
         "This is the loss of the last batch alone.": float(losses[-1]),
         "This is the loss of the first batch alone: is `return` inside the loop?": float(losses[0]),
@@ -235,7 +233,7 @@ def mean_causes(losses: Tensor) -> dict[str, float]:
 
 
 def expect_mean_loss(trial: Trial) -> None:
-    """Fail unless the mean loss over all images is returned, given a learning rate of 0."""
+    """Fail unless the mean loss over all images is returned; the learning rate must be 0."""
     value = expect_number(trial.epoch(), what=f"What {trial.function} returns")
     losses = trial.batch_losses()
     if len(losses) < 3:
@@ -257,9 +255,9 @@ def expect_mean_loss(trial: Trial) -> None:
 
 
 def expect_right_steps(trial: Trial, hint: str) -> None:
-    """Fail unless two epochs move the parameters just as gradient descent does.
+    """Fail unless two epochs change the parameters as gradient descent does.
 
-    ``hint`` is what to look at if no known mistake explains the difference.
+    ``hint`` is shown if no known mistake explains the difference.
     """
     for _ in range(2):
         trial.epoch()
@@ -273,7 +271,7 @@ def expect_right_steps(trial: Trial, hint: str) -> None:
 
 
 def expect_training_mode(trial: Trial) -> None:
-    """Fail unless the model is put into training mode, whatever mode it was in before."""
+    """Fail unless the model is put into training mode even if it was in evaluation mode."""
     trial.model.call("eval")
     trial.epoch()
     modes = trial.modes()
@@ -285,12 +283,8 @@ def expect_training_mode(trial: Trial) -> None:
 
 
 def _same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether two state dicts agree: float32 rounding is 1e-6 here, each mistake above 1e-4."""
+    """Whether two state dicts agree: rounding changes them by 1e-6, each mistake by over 1e-4."""
     return state.keys() == other.keys() and all(close(state[k], other[k], 2e-5) for k in other)
-
-
-#: Makes a trial with a learning rate.
-MakeTrial = Callable[[Submission, float], Trial]
 
 
 def check_training(
@@ -311,11 +305,11 @@ def check_training(
 
     Args:
         module: ``__name__`` of the module that declares them.
-        trial: makes the trial, of a submission and a learning rate.
-        points: of the one and of the other.
-        lr: the learning rate of the steps; see :class:`Trial`.
+        trial: creates the trial from a submission and a learning rate.
+        points: of the first and of the second check.
+        lr: the learning rate of the second; see :class:`Trial`.
         hint: see :func:`expect_right_steps`.
-        function, returns: of these the names of the checks are made.
+        function, returns: make up the names of the checks.
         mean_title, steps_title: what students read.
     """
 

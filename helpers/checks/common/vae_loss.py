@@ -9,13 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Normal
 
-from helpers.checking import (
-    Submission,
-    expect,
-    expect_close,
-    expect_gradients,
-    expect_number,
-)
+from helpers.checking import Submission, expect, expect_close, expect_gradients, expect_number
 from helpers.checks.common.images import random_images
 
 
@@ -34,7 +28,7 @@ def negative_elbo(x_hat: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> tuple
 
 
 def random_case(n_images: int, latent_dim: int = 7) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x_hat, x, mu and logvar as a loss takes them, with nothing in them zero."""
+    """Random x_hat, x, mu and logvar, the arguments of a loss."""
     x_hat, x = 0.1 + 0.8 * random_images(n_images), random_images(n_images)
     mu = 1.5 * torch.randn(n_images, latent_dim)
     return x_hat, x, mu, torch.randn(n_images, latent_dim) - 0.5
@@ -64,10 +58,10 @@ def expect_two_terms(
     Args:
         value: what the student's function returned.
         terms: the reconstruction term and the KL divergence, summed or averaged over the images.
-        posterior: means and log variances, (N, Z) each, that the KL divergence is of.
-        causes: mistakes that only this loss may have, and what they give.
+        posterior: means and log variances, (N, Z) each.
+        causes: further mistakes, beyond those of all such losses, and the values that they give.
         otherwise: the hint if no known mistake explains the value.
-        summed: whether the loss is a sum over the images, and not a mean.
+        summed: whether the loss is a sum over the images instead of a mean.
         term: what the reconstruction term is called.
         function: the name of the student's function.
         log_var: what the log variance is called.
@@ -129,7 +123,7 @@ def expect_loss_value(submission: Submission) -> None:
 
 
 def expect_loss_per_image(submission: Submission) -> None:
-    """Fail unless a batch twice over has the loss of the batch."""
+    """Fail unless the loss stays the same if each image occurs twice in the batch."""
     case = random_case(4)
     once, twice = loss(submission, *case), loss(submission, *(torch.cat([t, t]) for t in case))
     expect(
@@ -148,7 +142,7 @@ def expect_loss_gradients(
 
     Args:
         case: x_hat, x, mu and logvar.
-        terms: makes of them the loss's two terms for each image, (N,) each.
+        terms: computes from them the two terms of the loss for each image, (N,) each.
     """
     inputs = [tensor.clone().requires_grad_() for tensor in case]
     reconstruction, kl = terms(*inputs)
@@ -159,7 +153,7 @@ def expect_loss_gradients(
 
 
 def expect_loss_at_the_ends(submission: Submission) -> None:
-    """Fail unless the loss survives pixels that are exactly black or white."""
+    """Fail unless the loss is right for pixels that are exactly black or white."""
     x = torch.bernoulli(random_images(3))
     zeros = torch.zeros(3, 5)
     value = loss(submission, x, x, zeros, zeros)
@@ -171,7 +165,7 @@ def expect_loss_at_the_ends(submission: Submission) -> None:
 
 
 def expect_sampled_kl(submission: Submission) -> None:
-    """Fail unless the loss holds the KL divergence that sampling finds: E_q[log q - log p]."""
+    """Fail unless the KL divergence in the loss agrees with a sampled E_q[log q - log p]."""
     x_hat, x, mu, logvar = random_case(2, latent_dim=3)
     zeros = torch.zeros_like(mu)
     value = loss(submission, x_hat, x, mu, logvar) - loss(submission, x_hat, x, zeros, zeros)

@@ -1,4 +1,4 @@
-"""What the trained variational autoencoders lose, with codes drawn here."""
+"""The losses of trained variational autoencoders, with codes sampled by the judge."""
 
 from __future__ import annotations
 
@@ -16,62 +16,71 @@ from helpers.checks.common.declaring import declare, deliverable_in
 from helpers.checks.common.images import some_digits
 from helpers.checks.common.results import check_learned, expect_low
 from helpers.checks.common.vae_loss import divergence
-from helpers.checks.common.vae_model import decoder_input, encoder_input
+from helpers.checks.common.vae_model import with_condition
 
 WIDER = "Wider hidden layers, smaller batches or more epochs help."
 
 
 @dataclass(frozen=True)
 class Losses:
-    """What a trained model loses per image, in nats."""
+    """The losses of a trained model per image, in nats."""
 
     training: float
     test: float
-    #: The KL divergence's part of the training loss.
+    #: The KL divergence in the training loss.
     kl: float
 
 
 L = TypeVar("L", bound=Losses)
+#: Returns the means and log variances, (N, Z) each, that a trained model gives for its inputs.
+Posterior = Callable[[Object, Tensor], tuple[Tensor, Tensor]]
 
 
 def trained_losses(
     submission: Submission,
     name: str,
+    posterior: Posterior | None = None,
     condition: Callable[[Tensor, Tensor], Tensor] | None = None,
+    *,
+    drawn: bool = True,
     also: Callable[[Object, int], None] | None = None,
 ) -> Losses:
-    """The losses of the trained model ``name``, with codes drawn here.
+    """The losses of the trained model ``name``.
 
-    Means and log variances leave one process; the codes are drawn by the judge and enter another,
-    so that what is decoded comes from them alone.
+    Encoder and decoder run in different processes, and the judge samples the codes in between: the
+    decoder has only the codes to work with.
 
     Args:
-        condition: makes conditions (N, C) of images and labels; None for a model without.
-        also: called with the model whose decoder is asked, and Z, to ask it more: starting
-            another process takes seconds.
+        posterior: returns means and log variances; by default :func:`head_posterior`.
+        condition: computes conditions (N, C) from images and labels; None if there are none.
+        drawn: whether codes are sampled; if not, the means are decoded.
+        also: called with the model in the decoder's process and with Z, for further measurements:
+            starting another process takes seconds.
     """
     splits = [some_digits(train=train) for train in (True, False)]
     conditions = [None if condition is None else condition(*split) for split in splits]
     encoder = submission.trained(name)
     posteriors = [
-        posterior(encoder, encoder_input(images, c))
+        (posterior or head_posterior)(encoder, with_condition(images, c))
         for (images, _), c in zip(splits, conditions, strict=True)
     ]
-    # Asked for anew: in the grader this is another process, which has never seen an image.
+    # In the grader this is another process, which has never seen an image.
     decoder = submission.trained(name)
     generator = torch.Generator().manual_seed(2)
     losses, kls = [], []
     for (images, _), c, (mu, logvar) in zip(splits, conditions, posteriors, strict=True):
-        z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=generator)
-        x_hat = decode(decoder, decoder_input(z, c))
+        z = mu
+        if drawn:
+            z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=generator)
+        x_hat = decode(decoder, with_condition(z, c))
         kl = divergence(mu, logvar).sum(dim=1)
         bce = functional.binary_cross_entropy(x_hat, images, reduction="sum") / len(images)
         losses.append(float(bce + kl.mean()))
         kls.append(float(kl.mean()))
     if also is not None:
         also(decoder, posteriors[0][0].shape[1])
-    expect(all(math.isfinite(value) for value in losses), "The trained model's loss is infinite.")
-    return Losses(training=losses[0], test=losses[1], kl=kls[0])
+    expect(all(map(math.isfinite, losses)), "The trained model's loss is infinite.")
+    return Losses(losses[0], losses[1], kls[0])
 
 
 def check_losses(
@@ -83,19 +92,7 @@ def check_losses(
     instead: str = ": the mean image alone would reach 206.",
     hint: str = WIDER,
 ) -> Callable[[Submission], L]:
-    """Declare ``model_has_learned`` and ``training_loss_is_low``.
-
-    Args:
-        module: ``__name__`` of the module that declares them.
-        losses: measures the trained model.
-        points: what each is worth.
-        below: what the loss of a model that has learned is below.
-        instead: see :func:`check_learned`.
-        hint: what helps against a loss that is not low enough.
-
-    Returns:
-        A function that gives the losses, or fails if the model has not learned.
-    """
+    """Declare ``model_has_learned`` (see :func:`check_learned`) and ``training_loss_is_low``."""
     learned = check_learned(
         module,
         losses,
@@ -117,7 +114,7 @@ def check_losses(
     return learned
 
 
-def posterior(model: Object, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def head_posterior(model: Object, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Means and log variances (N, Z) that a trained model gives."""
     hidden = model.apply("encoder", inputs, what="The encoder's output")
     mu = model.apply("mu_layer", hidden, what="mu_layer's output")
@@ -127,7 +124,7 @@ def posterior(model: Object, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def joint_posterior(model: Object, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """The same of a model whose encoder returns both."""
+    """Means and log variances (N, Z) of a model whose encoder returns both."""
     mu = model.apply("encoder", inputs, pick=0, what="The mean that the encoder returns")
     logvar = model.apply("encoder", inputs, pick=1, what="The log variance that it returns")
     expect(mu.ndim == 2 and mu.shape == logvar.shape, "Both should be (N, Z).")
@@ -135,7 +132,7 @@ def joint_posterior(model: Object, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def decode(model: Object, inputs: Tensor) -> Tensor:
-    """Images (N, 1, 28, 28) in [0, 1] that a trained model's decoder gives."""
+    """Images (N, 1, 28, 28) in [0, 1], decoded by a trained model."""
     images = model.apply("decoder", inputs, what="The decoder's output")
     expect(
         tuple(images.shape) == (len(inputs), 1, 28, 28), "Decoded images should be (N, 1, 28, 28)."

@@ -8,15 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from helpers.checking import (
-    Object,
-    Submission,
-    check,
-    close,
-    expect,
-    expect_tensor,
-    fail,
-)
+from helpers.checking import Object, Submission, check, close, expect, expect_tensor, fail
 from helpers.checks.common import vae_loss
 from helpers.checks.d7_elbo.model import new_model, posterior, some_bits
 
@@ -56,7 +48,7 @@ def elbo(model: Object, x: Tensor, n_draws: int = 400) -> Tensor:
     return log_x.mean(dim=0) - vae_loss.divergence(mean, log_var).sum(dim=1)
 
 
-#: Of a mean over thousands of draws; the usual mistakes are off by 0.3 and more.
+#: For a mean over thousands of samples; common mistakes change it by 0.3 or more.
 _TOLERANCE = 0.12
 
 
@@ -88,8 +80,8 @@ def one_code_gives_the_elbo(submission: Submission) -> None:
 @check("estimate", points=1)
 def many_codes_give_the_likelihood(submission: Submission) -> None:
     """With very many codes the estimate is log p(x), which small models allow to compute."""
-    # One image at a time, three times: for one a wrong formula may be right by chance, and over
-    # several images the errors may cancel.
+    # One image at a time, three times: a wrong formula may be right for one image by chance, and
+    # the errors of several images may cancel.
     for _ in range(3):
         model = new_model(submission)
         x = some_bits(1)

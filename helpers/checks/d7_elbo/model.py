@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,25 +26,25 @@ from helpers.checking import (
 )
 from helpers.checks.common import vae_loss
 from helpers.checks.common.sampling import Sampler, check_sampling
-from helpers.checks.common.trial import Trial, check_training, vae_trial
+from helpers.checks.common.trial import MakeTrial, Trial, check_training, vae_trial
 from helpers.deliverables import get
 
 D7 = get("d7_elbo")
 
-#: The sizes of the small models that are tried out.
+#: The sizes of the small models in these checks.
 IMAGE_DIM, HIDDEN_DIM, LATENT_DIM = 30, 12, 2
 
 SAMPLER = Sampler("reparameterization", takes_std=True)
 
 
 def new_model(submission: Submission, image_dim: int = IMAGE_DIM) -> Object:
-    """A small, fresh model of the student's class, with the kit's encoder and decoder."""
+    """A small, fresh model of the student's class, with the given encoder and decoder."""
     encoder = submission.new("Encoder", image_dim, HIDDEN_DIM, LATENT_DIM)
     decoder = submission.new("Decoder", LATENT_DIM, HIDDEN_DIM, image_dim)
     model = submission.new("Model", encoder, decoder)
-    # Fresh layers give codes and pixels that hardly differ: with larger weights, mistakes show.
+    # New layers give codes and pixels that hardly differ; larger weights make mistakes visible.
     state = {name: 2 * value for name, value in model.state().items()}
-    # Somewhat wider than the prior: else the weights of the codes have no variance.
+    # A posterior somewhat wider than the prior: otherwise the weights of the codes do not vary.
     bias = state["encoder.log_var.bias"]
     state["encoder.log_var.bias"] = 0.5 + 0.05 * torch.randn(bias.shape)
     state["encoder.log_var.weight"] *= 0.1
@@ -56,9 +57,6 @@ def some_bits(n_images: int, image_dim: int = IMAGE_DIM) -> Tensor:
     return torch.randint(2, (n_images, image_dim)).float()
 
 
-# The random step.
-
-
 check_sampling(
     __name__,
     new_model,
@@ -69,30 +67,25 @@ check_sampling(
 )
 
 
-# Forward.
-
-
-def forward(model: Object, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def forward(model: Object, x: Tensor) -> list[Tensor]:
     """What forward returns, theta (N, D), mean, log_var and z (N, Z), or fail."""
     code = len(x), LATENT_DIM
-    theta, mean, log_var, z = expect_tensors(
+    return expect_tensors(
         model.call("", x),
         {"theta": x.shape, "mean": code, "log_var": code, "z": code},
         "forward should return theta, mean, log_var, z, but it returned {got}.",
         what="The {} that forward returns",
     )
-    return theta, mean, log_var, z
 
 
-def posterior(model: Object, x: Tensor) -> tuple[Tensor, Tensor]:
+def posterior(model: Object, x: Tensor) -> list[Tensor]:
     """The mean and log_var, (N, Z) each, that the given encoder finds."""
-    mean, log_var = expect_tensors(
+    return expect_tensors(
         model.call("encoder", x),
         {"mean": None, "log_var": None},
         "The encoder should return mean and log_var, but it returned {got}.",
         what="The encoder's answer",
     )
-    return mean, log_var
 
 
 @check("forward", points=0.5)
@@ -151,18 +144,10 @@ def _alike(z: Tensor, other: Tensor) -> bool:
     return bool(near.all()) and torch.allclose(z.std(0), other.std(0), rtol=0.04, atol=1e-5)
 
 
-# Loss.
-
-
 def random_case(n_images: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x, theta, mean and log_var, as the loss takes them."""
-    theta = 0.1 + 0.8 * torch.rand(n_images, IMAGE_DIM)
-    return (
-        some_bits(n_images),
-        theta,
-        1.5 * torch.randn(n_images, 7),
-        torch.randn(n_images, 7) - 0.5,
-    )
+    x, theta = some_bits(n_images), 0.1 + 0.8 * torch.rand(n_images, IMAGE_DIM)
+    return x, theta, 1.5 * torch.randn(n_images, 7), torch.randn(n_images, 7) - 0.5
 
 
 @check("loss", points=1)
@@ -211,7 +196,7 @@ def loss_has_the_right_gradients(submission: Submission) -> None:
 
 
 def _ratio(got: Tensor | None, right: Tensor) -> float:
-    """By what factor a gradient is too large."""
+    """The factor by which a gradient is too large."""
     if got is None or got.shape != right.shape:
         return 1.0
     ratio = float((got * right).sum() / right.square().sum())
@@ -223,8 +208,7 @@ def loss_is_summed_over_the_images(submission: Submission) -> None:
     """The same images twice over have twice the loss."""
     case = random_case(4)
     one, two = (
-        vae_loss.loss(submission, *case),
-        vae_loss.loss(submission, *(torch.cat([t, t]) for t in case)),
+        vae_loss.loss(submission, *(torch.cat([t] * times) for t in case)) for times in (1, 2)
     )
     expect(
         math.isclose(2 * one, two, rel_tol=1e-4),
@@ -233,13 +217,8 @@ def loss_is_summed_over_the_images(submission: Submission) -> None:
     )
 
 
-# Training.
-
-
-def trial(submission: Submission, lr: float) -> Trial:
-    """The student's train_epoch on a tiny model, with a loss of the kit's own."""
-    return vae_trial(submission, lr, 0, True, summed="TinyElbo")
-
+#: A trial of the student's train_epoch on a tiny model.
+trial: MakeTrial = partial(vae_trial, sizes=(0, True), summed="TinyElbo")
 
 check_training(
     __name__,
@@ -251,12 +230,9 @@ check_training(
 )
 
 
-# The codes of all images.
-
-
 def encoded(submission: Submission) -> tuple[Trial, list[Any]]:
     """A tiny model, and what encode_all returns for it and 13 images."""
-    attempt = trial(submission, lr=0.0)
+    attempt = trial(submission, 0.0)
     device = submission.build("torch.device", "cpu")
     answer = submission.call("encode_all", attempt.model, attempt.loader, device)
     message = "encode_all should return two tensors: the codes, and the last reconstruction."

@@ -10,12 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from helpers.checking import (
-    Object,
-    Submission,
-    check,
-    expect,
-)
+from helpers.checking import Object, Submission, check, expect
 from helpers.checks.common import vae_loss
 from helpers.checks.common.images import some_digits
 from helpers.checks.common.results import check_budget, check_reported, once
@@ -25,9 +20,9 @@ from helpers.checks.d7_elbo.model import D7
 
 @dataclass(frozen=True)
 class Findings(Losses):
-    """What is found of the trained model, in nats per image."""
+    """The losses of the trained model, and bounds on log p(x), in nats per image."""
 
-    #: The bound on some test images with 1, 10 and 100 codes.
+    #: The mean over some test images with 1, 10 and 100 codes.
     bounds: tuple[float, ...]
 
 
@@ -42,7 +37,7 @@ def bits(*, train: bool) -> Tensor:
 
 @once
 def findings(submission: Submission) -> Findings:
-    """The trained model's losses, with codes drawn here and decoded in another process."""
+    """Measure the trained model, with codes sampled here and decoded in another process."""
     splits = [bits(train=train) for train in (True, False)]
     encoder = submission.trained("bernoulli_vae")
     posteriors = [joint_posterior(encoder, images) for images in splits]

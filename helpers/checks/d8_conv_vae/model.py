@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from helpers.checks.common.images import random_images
 from helpers.checks.common.sampling import Sampler, check_sampling
 from helpers.checks.common.trial import (
     N_IMAGES,
+    MakeTrial,
     Trial,
     check_training,
     mean_over_images,
@@ -35,7 +37,7 @@ from helpers.deliverables import get
 
 D8 = get("d8_conv_vae")
 
-#: The sizes of the small models that are tried out: other than the real ones.
+#: The sizes of the small models in these checks, different from the real ones.
 CAPACITY, LATENT_DIMS = 4, 3
 
 SAMPLER = Sampler("latent_sample")
@@ -55,9 +57,6 @@ def new_part(submission: Submission, name: str) -> tuple[Object, dict[str, Tenso
     return part, state
 
 
-# Architecture.
-
-
 def expect_layers(state: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
     """Fail unless the layers have weights of these shapes."""
     for name, shape in shapes.items():
@@ -71,17 +70,10 @@ def expect_layers(state: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) 
         )
 
 
-def encoder_answer(encoder: Object, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The mu and logvar, (N, latent_dims) each, that an Encoder gives, or fail."""
-    shape = len(images), LATENT_DIMS
-    return encoded(encoder.call("", images), shape)
-
-
-def encoded(answer: Any, shape: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
+def encoded(answer: Any, shape: tuple[int, ...] | None = None) -> list[Tensor]:
     """The mu and logvar in an encoder's answer, or fail."""
     shapes = {"mu": shape, "logvar": shape}
-    mu, logvar = expect_tensors(answer, shapes, ENCODER_RETURNS, what="The Encoder's {}")
-    return mu, logvar
+    return expect_tensors(answer, shapes, ENCODER_RETURNS, what="The Encoder's {}")
 
 
 @check("architecture", points=3)
@@ -99,7 +91,7 @@ def encoder_has_the_right_layers(submission: Submission) -> None:
         },
     )
     for n_images in (3, 1):
-        encoder_answer(encoder, random_images(n_images))
+        encoded(encoder.call("", random_images(n_images)), (n_images, LATENT_DIMS))
 
 
 @check("architecture", points=3)
@@ -107,7 +99,7 @@ def encoder_computes_as_in_the_table(submission: Submission) -> None:
     """A ReLU stands behind each convolution, and nothing behind fc_mu and fc_logvar."""
     encoder, state = new_part(submission, "Encoder")
     images = random_images(5)
-    mu, logvar = encoder_answer(encoder, images)
+    mu, logvar = encoded(encoder.call("", images), (5, LATENT_DIMS))
     right = _encode(state, images)
     causes = {
         "There is no ReLU behind conv2.": _encode(state, images, second=False),
@@ -183,9 +175,6 @@ def _decode(
     return functional.conv_transpose2d(x, state["conv1.weight"], state["conv1.bias"], 2, 1)
 
 
-# The random step.
-
-
 check_sampling(
     __name__,
     new_model,
@@ -207,9 +196,6 @@ def evaluation_gives_the_mean(submission: Submission) -> None:
         "In evaluation mode it does not return mu.",
         "self.training is False after model.eval().",
     )
-
-
-# Forward.
 
 
 @check("forward", points=4)
@@ -244,24 +230,20 @@ def forward_joins_the_parts(submission: Submission) -> None:
     architecture.expect_all_used(model.differentiate("", images, pick=0).parameters)
 
 
-def forward(model: Object, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def forward(model: Object, images: Tensor) -> list[Tensor]:
     """What forward returns, images like those given, mu and logvar (N, latent_dims), or fail."""
     code = len(images), LATENT_DIMS
-    recon, mu, logvar = expect_tensors(
+    return expect_tensors(
         model.call("", images),
         {"images": images.shape, "mu": code, "logvar": code},
         "forward should return three tensors: images, mu and logvar.",
         what="The {} that forward returns",
     )
-    return recon, mu, logvar
 
 
 def same(value: Tensor, other: object) -> bool:
     """Whether an answer is a tensor, and the same."""
     return isinstance(other, Tensor) and close(value, other)
-
-
-# Loss.
 
 
 def loss(submission: Submission, *case: Tensor, **options: float) -> float:
@@ -333,13 +315,8 @@ def loss_has_the_right_gradients(submission: Submission) -> None:
         )
 
 
-# Training and evaluation.
-
-
-def trial(submission: Submission, lr: float) -> Trial:
-    """The student's train_epoch on a tiny model, with a loss of the kit's own."""
-    return vae_trial(submission, lr, summed="TinySummedLoss")
-
+#: A trial of the student's train_epoch on a tiny model.
+trial: MakeTrial = partial(vae_trial, summed="TinySummedLoss")
 
 check_training(
     __name__,
@@ -355,7 +332,7 @@ check_training(
 
 def evaluated(submission: Submission) -> tuple[Trial, float]:
     """A tiny model, and what evaluate returns for it and 13 images."""
-    attempt = trial(submission, lr=0.0)
+    attempt = trial(submission, 0.0)
     device = submission.build("torch.device", "cpu")
     answer = submission.call("evaluate", attempt.model, attempt.loader, attempt.criterion, device)
     return attempt, expect_number(answer, what="What evaluate returns")
@@ -398,9 +375,6 @@ def evaluate_changes_nothing(submission: Submission) -> None:
         "Gradients were computed.",
         "Put the loop under torch.no_grad().",
     )
-
-
-# Settings.
 
 
 @check("settings", points=1)

@@ -1,19 +1,11 @@
-"""The checks of the pictures: pixels in range, mixtures, and the latent plane as a grid."""
+"""The checks of pictures: the range of pixels, mixtures, and a grid of the latent plane."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from helpers.checking import (
-    Object,
-    Submission,
-    check,
-    close,
-    expect,
-    expect_close,
-    expect_tensor,
-)
+from helpers.checking import Object, Submission, check, close, expect, expect_close, expect_tensor
 from helpers.checks.common.images import random_images
 from helpers.checks.d8_conv_vae.model import LATENT_DIMS, encoded, new_model
 
@@ -45,9 +37,9 @@ def still_model(submission: Submission, latent_dims: int = LATENT_DIMS) -> Objec
 
 
 def decoded(model: Object, codes: Tensor) -> Tensor:
-    """What a model's decoder and the student's to_img make of codes, or fail."""
+    """Images decoded by a model and passed through the student's to_img, or fail."""
     images = model.tensor("decoder", codes, what="The Decoder's output")
-    # to_img's mistakes cost its own points.
+    # Mistakes in to_img cost only its own points.
     return expect_tensor(model.submission.call("to_img", images), what="What to_img returns")
 
 
@@ -106,7 +98,7 @@ def interpolation_is_the_same_each_time(submission: Submission) -> None:
     )
 
 
-#: Points in each direction, and reach, of the grids that are asked for.
+#: The number of points in each direction and the reach of the grid that is asked for.
 _N, _REACH = 5, 2.0
 
 

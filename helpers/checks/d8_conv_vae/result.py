@@ -2,65 +2,54 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
+from torch import Tensor
 
-from helpers.checking import (
-    Submission,
-    check,
-    expect,
-)
-from helpers.checks.common import vae_loss
-from helpers.checks.common.images import some_digits
+from helpers.checking import Object, Submission, check, expect
 from helpers.checks.common.results import check_budget, check_learned, check_reported, once
-from helpers.checks.common.vae_results import decode, joint_posterior
+from helpers.checks.common.vae_results import Losses, decode, joint_posterior, trained_losses
 from helpers.checks.d8_conv_vae.model import D8
 from helpers.models import recognise
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What is found of the trained model."""
+class Findings(Losses):
+    """The losses of the trained model with its means decoded, and its latent plane."""
 
-    #: Nats per image, with the means decoded.
-    training: float
-    test: float
-    #: What a model trained for so many epochs must reach.
+    #: The pass mark for this number of epochs.
     most: float
-    #: Kinds of digits that a classifier finds on the plane.
+    #: How many of the ten digits a classifier finds on the plane.
     kinds: int
 
 
 @once
 def findings(submission: Submission) -> Findings:
-    """The trained model's losses in evaluation mode, and the digits on its plane.
+    """The trained model's losses in evaluation mode, and the digits on its plane."""
+    kinds: list[int] = []
 
-    Means leave one process and enter another, so that what is decoded comes from two numbers.
-    """
-    splits = [some_digits(train=train)[0] for train in (True, False)]
-    encoder = submission.trained("conv_vae")
-    posteriors = [joint_posterior(encoder, images) for images in splits]
-    expect(
-        posteriors[0][0].shape[1] == D8["latent_dims"],
-        f"The codes have {posteriors[0][0].shape[1]} numbers; two are asked for.",
-    )
-    decoder = submission.trained("conv_vae")
-    losses = []
-    for images, (mu, logvar) in zip(splits, posteriors, strict=True):
-        recon = decode(decoder, mu)
-        bce = functional.binary_cross_entropy(recon, images, reduction="sum") / len(images)
-        kl = vae_loss.divergence(mu, logvar).sum(dim=1).mean()
-        losses.append(float(bce + kl))
-    axis = torch.linspace(-D8["reach"], D8["reach"], 20)
-    plane = decode(decoder, torch.cartesian_prod(axis, axis))
-    # One image may be taken for anything: a kind counts from five of the 400 on.
-    kinds = int((torch.bincount(recognise(plane), minlength=10) >= 5).sum())
-    expect(all(map(math.isfinite, losses)), "The trained model's loss is infinite.")
+    def look(model: Object, latent_dims: int) -> None:
+        axis = torch.linspace(-D8["reach"], D8["reach"], 20)
+        plane = decode(model, torch.cartesian_prod(axis, axis))
+        # Single images may be misclassified: a digit counts if at least 5 of the 400 show it.
+        kinds.append(int((torch.bincount(recognise(plane), minlength=10) >= 5).sum()))
+
+    found = trained_losses(submission, "conv_vae", two_numbers, also=look, drawn=False)
     few = submission.number("n_epochs") <= D8["small_epochs"]
-    return Findings(losses[0], losses[1], D8["small_max_loss"] if few else D8.max_loss, kinds)
+    most = D8["small_max_loss"] if few else D8.max_loss
+    return Findings(**vars(found), most=most, kinds=kinds[0])
+
+
+def two_numbers(model: Object, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and log variances of images, (N, 2) each, or fail."""
+    mu, logvar = joint_posterior(model, images)
+    n_numbers = mu.shape[1]
+    expect(
+        n_numbers == D8["latent_dims"],
+        f"The codes have {n_numbers} numbers; two are asked for.",
+    )
+    return mu, logvar
 
 
 learned = check_learned(

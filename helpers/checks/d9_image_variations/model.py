@@ -21,7 +21,7 @@ from helpers.checking import (
 )
 from helpers.checks.common.architecture import expect_black_to_white, leaf_layers
 from helpers.checks.common.sampling import check_sampling
-from helpers.checks.common.vae_model import expect_samples_decoded, still
+from helpers.checks.common.vae_model import expect_linear, expect_samples_decoded, still
 from helpers.deliverables import get
 
 D9 = get("d9_image_variations")
@@ -197,12 +197,7 @@ def heads_are_linear(submission: Submission) -> None:
     """mu_layer and logvar_layer are Linear and map (N, F) to (N, latent_dim)."""
     model = small_vae(submission)
     for name in ("mu_layer", "logvar_layer"):
-        outermost = model.layers(name)[0]
-        expect(
-            outermost.type_name == "Linear",
-            f"model.{name} should be an nn.Linear, but it is a {outermost.type_name}.",
-            "Means and log variances may be any numbers: no activation behind them.",
-        )
+        expect_linear(model, name)
         n_features = model.get(f"{name}.in_features")
         if not isinstance(n_features, int) or not 0 < n_features < 10**6:
             fail(f"model.{name} should take the encoder's output.")
