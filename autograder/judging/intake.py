@@ -79,8 +79,8 @@ def deliverable_of(path: Path, name: str | None = None) -> Deliverable:
         found = [known for part in told for known in DELIVERABLES if part.startswith(known)]
         if not found:
             raise IntakeError(
-                f"The name {path.name} does not contain a deliverable: add --deliverable d1, for "
-                "example."
+                f"The deliverable is not clear from the name {path.name}: add --deliverable d1, "
+                "for example."
             )
         name = found[0]
     try:

@@ -14,7 +14,7 @@ from autograder import cli, sandbox
     ("arguments", "sentence"),
     [
         (["check", "nowhere.zip"], "There is no file or folder nowhere.zip."),
-        (["check", "unnamed.zip"], "does not contain a deliverable"),
+        (["check", "unnamed.zip"], "is not clear from the name"),
         (["check", "unnamed.zip", "--deliverable", "d99"], "There is no deliverable 'd99'"),
         (["check", "unnamed.zip", "--deliverable", "d1"], "is damaged or is not a zip file"),
         (["grade", "d99"], "There is no deliverable 'd99'"),

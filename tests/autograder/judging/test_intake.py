@@ -109,7 +109,7 @@ def test_folder_that_only_its_notebook_names(
     if told:
         assert deliverable_of(tmp_path) == DELIVERABLE
     else:
-        with pytest.raises(IntakeError, match="does not contain a deliverable"):
+        with pytest.raises(IntakeError, match="is not clear from the name"):
             deliverable_of(tmp_path)
 
 
