@@ -1,4 +1,4 @@
-"""How big a model is: the number that a budget is set on, and the table for the report."""
+"""The size of a model: its number of trainable parameters, and a table for the report."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch.nn.parameter import UninitializedParameter
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many numbers of ``model`` are trained.
+    """The number of trainable values in ``model``.
 
-    A parameter that two layers share counts once; frozen parameters and buffers (such as the
+    A parameter that several layers share counts once. Frozen parameters and buffers (such as the
     running means of BatchNorm) do not count.
 
     Raises:
-        ValueError: if a lazy layer does not know its size yet.
+        ValueError: if a lazy layer does not have its size yet.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if any(isinstance(parameter, UninitializedParameter) for parameter in trainable):
@@ -34,7 +34,7 @@ def summary(model: nn.Module, input_size: Sequence[int]) -> str:
     """The text of ``torchsummary`` for ``model``, ready for ``print`` and for the report.
 
     The model itself does not change, whatever its device: a copy processes one random batch on
-    the CPU. Where torchsummary fails or counts wrongly, one sentence says so, and a table of the
+    the CPU. If torchsummary fails or counts wrongly, a sentence says so, and a table of the
     parameters by name follows.
 
     Args:
@@ -61,10 +61,10 @@ def summary(model: nn.Module, input_size: Sequence[int]) -> str:
 
 
 def torchsummary_text(model: nn.Module, input_size: Sequence[int]) -> str:
-    """What torchsummary prints about a copy of ``model`` on the CPU."""
-    import torchsummary  # here, so that a notebook without it lacks no more than this text
+    """What torchsummary prints for a copy of ``model`` on the CPU."""
+    import torchsummary  # here: without the package, only this text is missing
 
-    # A copy, since torchsummary knows no device but "cpu" and "cuda", moves BatchNorm's running
+    # A copy, since torchsummary only supports "cpu" and "cuda", updates BatchNorm's running
     # means with its random batch, and leaves its hooks in place when the model raises.
     twin = copy.deepcopy(model).cpu().eval()
     printed = io.StringIO()
@@ -76,22 +76,18 @@ def torchsummary_text(model: nn.Module, input_size: Sequence[int]) -> str:
 
 
 def parameter_table(model: nn.Module) -> str:
-    """One line a parameter (name, shape, how many numbers, frozen or not), then the totals."""
+    """A line for each parameter (name, shape, number of values, whether frozen), and the totals."""
     lines = []
-    total = 0
+    total = trainable = 0
     for name, parameter in model.named_parameters():
         if isinstance(parameter, UninitializedParameter):
             lines.append(f"{name:<36}{'not known yet':>20}")
             continue
         total += parameter.numel()
+        trainable += parameter.numel() if parameter.requires_grad else 0
         frozen = "" if parameter.requires_grad else "  frozen"
         shape = str(tuple(parameter.shape))
         lines.append(f"{name:<36}{shape:>20}{parameter.numel():>14,}{frozen}")
-    trainable = sum(
-        p.numel()
-        for p in model.parameters()
-        if p.requires_grad and not isinstance(p, UninitializedParameter)
-    )
     rule = "-" * 70
     return "\n".join(
         [

@@ -1,4 +1,4 @@
-"""The facts of the course, each in one place, from which prose, checks and grader read them."""
+"""The facts of the course. Texts, checks, grader and documentation read them from here."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-#: Where a notebook on Colab or Kaggle fetches the kit from: a zip made by ``autograder release``.
+#: The zip from ``autograder release`` with which a notebook on Colab or Kaggle installs the kit.
 #: Set it for your course here, or for one release with ``autograder release --kit-url``.
 KIT_URL = "https://latent-lab.example/latent-lab-kit.zip"
 
-#: Largest hand-in, in bytes, as a zip and unpacked.
+#: Largest size of a hand-in in bytes, both zipped and unpacked.
 MAX_HANDIN_BYTES = 100 * 2**20
 
-#: What a student's id consists of: nbgrader takes it for a file pattern and shows it on its pages.
+#: A student's id. It has no spaces, slashes or brackets, as nbgrader uses it as a file pattern.
 STUDENT_ID = re.compile(r"[\w@][\w.@+-]{0,99}")
 
 #: Imports that every deliverable allows, in addition to the standard library. Others are reported.
@@ -27,19 +27,19 @@ ALLOWED_IMPORTS = frozenset(
 class Deliverable:
     """One piece of homework.
 
-    What only some deliverables have, such as the size of a code, is in ``facts`` and is read as
-    ``deliverable["latent_dim"]``.
+    Facts that only some deliverables have, such as the size of a code, are in ``facts``;
+    ``deliverable["latent_dim"]`` reads one of them.
     """
 
     id: str
     title: str
-    #: Trainable parameters of one model, at most.
+    #: Largest number of trainable parameters in one model.
     max_parameters: int
-    #: The training loss must end below this. Its unit is the deliverable's own loss.
+    #: The final training loss must be below this. Its unit is that of the deliverable's loss.
     max_loss: float
-    #: Passes over the training set, at most.
+    #: Largest number of passes over the training set.
     max_epochs: int
-    #: Names of the trained models that are handed in, as ``checkpoints/<name>.safetensors``.
+    #: Names of the trained models, which are handed in as ``checkpoints/<name>.safetensors``.
     checkpoints: tuple[str, ...]
     #: Further limits and pass marks, by name.
     facts: Mapping[str, float] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Deliverable:
 
 @dataclass(frozen=True)
 class VQVAESize:
-    """One of the sizes that the vector-quantised autoencoder is trained at."""
+    """The settings of one size of the vector-quantised autoencoder."""
 
     num_embeddings: int
     num_hiddens: int
@@ -61,7 +61,7 @@ class VQVAESize:
     batch_size: int
     n_epochs: int
     learning_rate: float
-    #: The normalised error must end below this, and the perplexity above that.
+    #: The final normalised error must be below this, and the final perplexity above the next.
     max_loss: float
     min_perplexity: float
     embedding_dim: int = 64
@@ -70,7 +70,7 @@ class VQVAESize:
 
 
 VQVAE_SIZES = {
-    # Minutes on a CPU, with the sample of CIFAR-10 that comes with this kit.
+    # Takes minutes on a CPU, with the sample of CIFAR-10 in this kit.
     "small": VQVAESize(
         num_embeddings=128,
         num_hiddens=64,
@@ -97,7 +97,7 @@ VQVAE_SIZES = {
 
 @dataclass(frozen=True)
 class FaceSize:
-    """One of the sizes that the variational autoencoder of faces is trained at."""
+    """The settings of one size of the variational autoencoder of faces."""
 
     n_train: int
     n_valid: int
@@ -110,7 +110,7 @@ class FaceSize:
 
 
 FACE_SIZES = {
-    # Minutes on a CPU, with faces that the kit draws. This one is handed in.
+    # Takes minutes on a CPU, with faces that the kit draws. This size is handed in.
     "small": FaceSize(
         n_train=1_500,
         n_valid=200,
@@ -130,7 +130,7 @@ FACE_SIZES = {
     ),
 }
 
-#: Sizes of the latent vector that the variational autoencoders may have.
+#: Bounds on the size of the latent vector of the variational autoencoders.
 _LATENT = {"min_latent_dim": 12, "max_latent_dim": 18}
 
 _ALL = (
@@ -168,7 +168,7 @@ _ALL = (
         max_loss=115.0,
         max_epochs=10,
         checkpoints=("cvae",),
-        # Share of samples, drawn for each label, that a classifier must recognise as that label.
+        # Smallest share of the samples for each label that a classifier must recognise.
         facts={**_LATENT, "n_classes": 10, "min_recognised": 0.7},
     ),
     Deliverable(
@@ -178,8 +178,8 @@ _ALL = (
         max_loss=95.0,
         max_epochs=10,
         checkpoints=("cvae", "baseline"),
-        # Nats per image on the three hidden quarters: what the baseline must at least reach, and
-        # by how much the conditional VAE must be better.
+        # In nats per image on the three hidden quarters: the smallest log-likelihood of the
+        # baseline, and by how much the conditional VAE must be better.
         facts={**_LATENT, "quarter_dim": 196, "min_baseline": -115.0, "min_gain": 3.0},
     ),
     Deliverable(
@@ -193,7 +193,8 @@ _ALL = (
             "data_variance": 0.06327,  # of CIFAR-10's training pixels, from 0 to 1
             "commitment_cost": VQVAE_SIZES["small"].commitment_cost,
             "full_max_loss": VQVAE_SIZES["full"].max_loss,
-            # How much wider the encoder's outputs spread without the commitment term, at least.
+            # Smallest ratio of the spread of the encoder's outputs without the commitment term to
+            # that with it.
             "min_spread_ratio": 3,
         },
         extra_imports=frozenset({"umap"}),
@@ -210,7 +211,7 @@ _ALL = (
             "latent_dim": 20,
             # Nats: Burda, Grosse & Salakhutdinov (2016), table 1, VAE with one stochastic layer.
             "published_nll": 86.76,
-            # By how much 100 codes must lift the bound.
+            # By how much 100 samples must raise the bound, in nats.
             "min_rise": 0.5,
         },
     ),
@@ -225,14 +226,14 @@ _ALL = (
             "capacity": 64,
             "latent_dims": 2,
             "batch_size": 128,
-            # With so few epochs (minutes on a CPU) the test loss may be this high.
+            # After only so many epochs (minutes on a CPU), the test loss may be this high.
             "small_epochs": 5,
             "small_max_loss": 160.0,
-            # Nats by which training and test loss may differ.
+            # Largest difference between training and test loss, in nats.
             "max_gap": 5.0,
-            # The plane is shown, and looked at by the judge, to this distance from the origin.
+            # The plane is shown, and judged, up to this distance from the origin.
             "reach": 1.5,
-            # Kinds of digits that a classifier must find on it.
+            # Number of different digits that a classifier must find in it.
             "min_kinds": 7,
         },
     ),
@@ -245,7 +246,7 @@ _ALL = (
         checkpoints=("vae",),
         facts={
             "image_size": FACE_SIZES["small"].image_size,
-            # Share of variations that must be closer to their own image than to any other.
+            # Smallest share of variations that are closer to their own image than to any other.
             "min_closest": 0.9,
         },
     ),
@@ -258,7 +259,7 @@ _ALL = (
         max_epochs=20,
         checkpoints=("sd_vae",),
         facts={
-            # The mean image loses 0.21 on the training images that are judged, and more on these.
+            # The mean image has a loss of 0.21 on the training images and more on these.
             "max_test_loss": 0.15,
             "base_channels": 32,
             "scale": 0.18215,
@@ -271,7 +272,7 @@ _ALL = (
     Deliverable(
         id="d11_text_to_image",
         title="Stable Diffusion from its parts",
-        # Nothing is trained: the parts come ready made.
+        # Nothing is trained: the parts are pretrained.
         max_parameters=0,
         max_loss=0.0,
         max_epochs=0,
@@ -281,7 +282,7 @@ _ALL = (
             "n_tokens": 77,
             "guidance_scale": 8,
             "n_steps": 50,
-            # Share of the small model's images in which a classifier must see the digit asked for.
+            # Smallest share of the small model's images in which a classifier sees the right digit.
             "min_recognised": 0.7,
         },
         extra_imports=frozenset({"diffusers", "transformers"}),

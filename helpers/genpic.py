@@ -1,8 +1,9 @@
-"""``genpic``: variations of a picture, made by the functions of a student's own notebook.
+"""``genpic``: makes variations of a picture with the functions of a student's own notebook.
 
-The notebook of deliverable 9 defines the model and what is done with it, and its training has left
-a checkpoint. This command takes the definitions (imports, functions and classes; nothing else in
-the notebook is run) and the checkpoint, and writes a JPEG file with the picture and its variations.
+The notebook of deliverable 9 defines a model and the functions around it, and its training has left
+a checkpoint. This command takes the definitions from the notebook (its imports, functions and
+classes; nothing else in it is run), loads the checkpoint, and writes a JPEG file with the picture
+and its variations.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from helpers.training import Checkpoint, CheckpointError, set_seed
 
 NOTEBOOK = "d9_image_variations.ipynb"
 CHECKPOINT = "checkpoints/vae.safetensors"
-#: What the notebook must define.
+#: The names that the notebook must define.
 _WANTED = ("VAE", "preprocessing", "generate_variations", "save_variations")
-#: Larger pictures are refused before they are unpacked, in pixels.
+#: In pixels; larger pictures are refused before they are decoded.
 MAX_PIXELS = 50_000_000
 MAX_VARIATIONS = 200
 
 
 class GenpicError(Exception):
-    """No picture can be made; one sentence says why."""
+    """No picture can be made; the text says why in one sentence."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 0, or 2 if the input is not as it should be."""
+    """Run the command; the exit status is 0, or 2 if the input is wrong."""
     parser = argparse.ArgumentParser(
         prog="genpic", description="Variations of a picture of a face, as a JPEG file."
     )
@@ -57,10 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_picture(options: argparse.Namespace) -> None:
-    """Read, vary, write.
+    """Read the picture, vary it, and write the result.
+
+    Args:
+        options: as parsed by :func:`main`.
 
     Raises:
-        GenpicError: if anything is not as it should be.
+        GenpicError: if the options, the files or the notebook's code do not allow it.
     """
     if not 1 <= options.n <= MAX_VARIATIONS:
         raise GenpicError(f"There can be 1 to {MAX_VARIATIONS} variations, not {options.n}.")
@@ -91,7 +95,7 @@ def make_picture(options: argparse.Namespace) -> None:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A picture file as RGB, turned as its camera says.
+    """A picture file as RGB, rotated according to its EXIF data.
 
     Raises:
         GenpicError: if it cannot be read.
@@ -129,7 +133,7 @@ def read_definitions(path: Path) -> dict[str, Any]:
         try:
             tree = ast.parse(source)
         except SyntaxError:
-            continue  # a cell with a magic, or one that would not run either
+            continue  # a cell with a magic, or one that does not run in the notebook either
         kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
         kept = [node for node in tree.body if isinstance(node, kinds)]
         for node in kept:
@@ -145,7 +149,7 @@ def read_definitions(path: Path) -> dict[str, Any]:
 
 
 def load_model(new_vae: Any, path: Path) -> tuple[nn.Module, int]:
-    """The model of a checkpoint, built at whichever size it fits, and its image size.
+    """The model of a checkpoint, built in the size that the checkpoint fits, and its image size.
 
     Raises:
         GenpicError: if there is no checkpoint, or it does not fit any size.

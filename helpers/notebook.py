@@ -1,4 +1,4 @@
-"""What a notebook calls: ``check`` after each task, and ``handin`` at the end."""
+"""What a notebook calls: ``check`` after each task and ``handin`` at the end."""
 
 from __future__ import annotations
 
@@ -14,16 +14,13 @@ from helpers import deliverables
 from helpers.checking import Check, Engine, Result, Status, Submission, load_checks, run
 from helpers.training import same_randomness
 
-_MARKS = {
-    Status.PASSED: ("✔", "#1a7f37"),
-    Status.FAILED: ("✘", "#cf222e"),
-    Status.ERROR: ("✘", "#cf222e"),
-    Status.UNATTEMPTED: ("○", "#6e7781"),
-}
+#: Mark and colour of each status; the others are wrong.
+_MARKS = {Status.PASSED: ("✔", "#1a7f37"), Status.UNATTEMPTED: ("○", "#6e7781")}
+_WRONG = ("✘", "#cf222e")
 
 
 class CheckTable:
-    """Results of checks, as a table in a notebook and as text elsewhere."""
+    """Results of checks, shown as a table in a notebook and as text elsewhere."""
 
     def __init__(self, results: Sequence[Result], footer: str = "") -> None:
         self.results = list(results)
@@ -42,7 +39,7 @@ class CheckTable:
     def __repr__(self) -> str:
         lines = []
         for result in self.results:
-            mark, _ = _MARKS.get(result.status, ("✘", ""))
+            mark, _ = _MARKS.get(result.status, _WRONG)
             lines.append(f"{mark} {result.check.title}  [{_points(result)}]")
             if result.message:
                 lines.append(f"    {result.message}")
@@ -61,18 +58,23 @@ class CheckTable:
 def check(name: str) -> CheckTable | None:
     """Run the checks of one cell, such as ``check("d1_autoencoder.architecture")``.
 
-    Your variables and the state of the random numbers stay as they are.
+    Your variables and the state of the random numbers do not change.
+
+    Returns:
+        The table of results; None in the grader, which runs the checks itself.
+
+    Raises:
+        KeyError: if there are no checks of that name.
     """
     deliverable, _, cell = name.partition(".")
-    if "LATENT_LAB_WORKER" in os.environ:  # the grader runs the checks itself
+    if "LATENT_LAB_WORKER" in os.environ:
         return None
     checks = [c for c in load_checks(deliverable) if c.cell == cell]
     if not checks:
         raise KeyError(f"There are no checks called {name!r}.")
-    footer = ""
     results = _run_all(checks)
-    if all(result.status is Status.PASSED for result in results):
-        footer = "All of these pass; the grader runs some more."
+    passed = all(result.status is Status.PASSED for result in results)
+    footer = "All of these pass; the grader runs some more." if passed else ""
     return CheckTable(results, footer)
 
 
@@ -81,11 +83,12 @@ def handin(deliverable_id: str, student: str, notebook: str | None = None) -> Ch
 
     Args:
         deliverable_id: such as ``d1_autoencoder``.
-        student: your id, as your course knows you.
+        student: your id in the course.
         notebook: the notebook's file, if it is not ``<deliverable_id>.ipynb`` in this folder.
 
     Returns:
-        The table of results; the zip is ``<deliverable_id>-<student>.zip`` in this folder.
+        The table of results, or None in the grader and for an id that is not allowed. The zip is
+        ``<deliverable_id>-<student>.zip`` in this folder.
     """
     if "LATENT_LAB_WORKER" in os.environ:
         return None
@@ -99,21 +102,21 @@ def handin(deliverable_id: str, student: str, notebook: str | None = None) -> Ch
 
 
 def _run_all(checks: Iterable[Check]) -> list[Result]:
-    """Run checks on the notebook of this kernel."""
+    """Run checks on the names of the notebook in this kernel."""
     # The names of the notebook are those of IPython's user; outside IPython, of __main__.
     import __main__
 
-    # One submission for all, since checks keep what they have computed about it.
+    # One submission for all, since checks store results in it for later checks.
     submission, results = Submission(Engine(vars(__main__)).execute), []
     with same_randomness():
         for each in checks:
             results.append(run(each, submission))
-            submission.ask("forget")  # what a check made is dropped with it
+            submission.ask("forget")  # the objects that the check created
     return results
 
 
 def _build_zip(deliverable: deliverables.Deliverable, student: str, notebook: str | None) -> str:
-    """Build the zip; a sentence about it."""
+    """Build the zip, and return a sentence about it."""
     content = _notebook_content(notebook or f"{deliverable.id}.ipynb")
     if content is None:
         return (
@@ -143,7 +146,7 @@ def _build_zip(deliverable: deliverables.Deliverable, student: str, notebook: st
 
 
 def _notebook_content(name: str) -> str | None:
-    """The notebook's JSON: from its file, or on Colab, where there is none, from the browser."""
+    """The notebook's JSON: from its file or, on Colab, where there is no file, from the browser."""
     if Path(name).is_file():
         return Path(name).read_text(encoding="utf-8")
     try:
@@ -155,10 +158,10 @@ def _notebook_content(name: str) -> str | None:
 
 
 def _unsaved(content: str) -> bool:
-    """Whether the last cells that ran look different in the saved notebook."""
+    """Whether the saved notebook differs from the cells that were run last."""
     from IPython.core.getipython import get_ipython
 
-    # As they were typed: IPython's `In` has magics (%...) rewritten as calls.
+    # The cells as typed: in IPython's `In`, magics (%...) are replaced by calls.
     history = getattr(get_ipython(), "history_manager", None)
     ran: list[str] = history.input_hist_raw[-20:] if history is not None else []
     try:
@@ -166,13 +169,13 @@ def _unsaved(content: str) -> bool:
     except (ValueError, KeyError, TypeError):
         return False
     saved = {_normal("".join(cell.get("source", ""))) for cell in cells}
-    # A cell that was run, changed and run again counts in its last form only: match by marker.
+    # Of a cell that was changed and run again, only the last form counts: its first line tells.
     last = {source.partition("\n")[0]: source for source in ran if source.startswith("# Your code")}
     return any(_normal(source) not in saved for source in last.values())
 
 
 def _normal(source: str) -> str:
-    """A cell's code without its layout; the text itself where it does not parse."""
+    """A cell's code without its layout, or its text if it is not valid Python."""
     try:
         return ast.dump(ast.parse(source))
     except SyntaxError:
@@ -184,7 +187,7 @@ def _points(result: Result) -> str:
 
 
 def _row(result: Result) -> str:
-    mark, colour = _MARKS.get(result.status, ("✘", "#cf222e"))
+    mark, colour = _MARKS.get(result.status, _WRONG)
     status = "" if result.status is Status.PASSED else f"<b>{result.status.value}.</b> "
     message = f"<br>{status}{html.escape(result.message)}" if result.message or status else ""
     return (

@@ -1,7 +1,8 @@
-"""What a check is: how one is written, what it may ask, and what answers it.
+"""What checks are made of; the same check runs in the student's notebook and in the grader.
 
-The same check runs in the student's notebook and in the grader;
-see :mod:`helpers.checking.registry`.
+``check`` registers a function as a check, ``Submission`` is what it asks, ``expect``, ``fail`` and
+their relatives are what it says. ``Engine`` answers the questions where the student's code runs;
+``load_checks`` and ``run`` are for those who run checks.
 """
 
 from helpers.checking.engine import Engine, failure

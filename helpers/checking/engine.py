@@ -1,4 +1,4 @@
-"""Answers a check's requests, in the process where the student's code runs."""
+"""Executes the requests of checks, in the process of the student's code."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MAX_TEXT = 500
 
 
 class Engine:
-    """Answers requests about the names of one notebook.
+    """Executes requests about the names of one notebook.
 
     Args:
-        names: the notebook's global names.
+        names: the global names of the notebook.
         failures: for each missing name, what happened to the cell that should have defined it.
     """
 
@@ -37,13 +37,13 @@ class Engine:
         self._objects: list[Any] = []
 
     def execute(self, request: Request) -> Any:
-        """Do what ``request`` asks; see the methods below for each ``op``.
+        """Execute ``request``; for each ``op`` there is a method below.
 
         Returns:
             Plain data, tensors (detached copies on the CPU) and :class:`Ref`.
 
         Raises:
-            StudentError: if the student's code gave no answer.
+            StudentError: if the student's code did not give an answer.
         """
         operation: Callable[..., Any] = getattr(self, f"_op_{request.op}")
         with student_code():
@@ -63,7 +63,7 @@ class Engine:
         return self._find(request)
 
     def _op_apply(self, request: Request, inputs: Tensor, pick: int | None = None) -> Any:
-        """Call a module in eval mode without gradients, and leave its modes as they were."""
+        """Call a module in eval mode without gradients, then restore its modes."""
         module = self._find(request)
         modes = {m: m.training for m in module.modules()} if isinstance(module, nn.Module) else {}
         try:
@@ -148,7 +148,7 @@ class Engine:
         return Image.fromarray(pixels.to(torch.uint8).numpy())
 
     def _op_trained(self, request: Request) -> Any:
-        """The model of a training line that has run."""
+        """The model that was passed to ``train_or_restore`` under this name."""
         from helpers import training
 
         if request.path not in training.models:
@@ -156,18 +156,18 @@ class Engine:
         return training.models[request.path]
 
     def _op_losses(self, request: Request) -> Any:
-        """The losses that a training line wrote down."""
+        """The losses in the history of a training."""
         from helpers import training
 
         history = training.histories.get(request.path)
         return list(history.losses) if history else []
 
     def _op_forget(self, request: Request) -> None:
-        """Drop every object that a request has made so far."""
+        """Forget all objects that requests have created so far."""
         self._objects.clear()
 
     def _op_seed(self, request: Request, seed: int) -> None:
-        """Seed every source of random numbers."""
+        """Seed all random number generators."""
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
@@ -175,7 +175,7 @@ class Engine:
     # Finding things.
 
     def _find(self, request: Request) -> Any:
-        """What a request's target and path name."""
+        """The object at a request's target and path."""
         first, *rest = request.path.split(".") if request.path else [""]
         if request.target is not None:
             found = self._objects[request.target.number]
@@ -200,13 +200,13 @@ class Engine:
             raise StudentError("error", f"{name} should be a torch nn.Module.")
         return found
 
-    # What crosses.
+    # Converting arguments and answers.
 
     def _restore(self, value: Any) -> Any:
         if isinstance(value, Ref):
             return self._objects[value.number]
         if isinstance(value, Tensor):
-            return value.clone()  # student code may change it, and a check may need it again
+            return value.clone()  # student code may change it, but the check may use it again
         if isinstance(value, list | tuple):
             return type(value)(self._restore(item) for item in value)
         if isinstance(value, dict):
@@ -234,7 +234,7 @@ class Engine:
 
 @contextmanager
 def student_code() -> Iterator[None]:
-    """Whatever student code raises in here becomes a :class:`StudentError`."""
+    """Turn exceptions of student code in the block into :class:`StudentError`."""
     try:
         yield
     except StudentError:
@@ -246,11 +246,11 @@ def student_code() -> Iterator[None]:
 
 
 def failure(exception: BaseException) -> StudentError:
-    """What an exception from student code means, in a sentence for its author."""
+    """An exception of student code as an error with a sentence for its author."""
     name, text = type(exception).__name__, str(exception).strip()
     kind: Failure = "error"
     if isinstance(exception, NotImplementedError) and not text:
-        # What an untouched TODO raises. torch's own NotImplementedErrors have a text.
+        # From an untouched TODO. Those that torch raises have a text.
         return StudentError("unattempted", "This part still raises NotImplementedError.")
     if isinstance(exception, MemoryError) or "alloc_cpu" in text or "out of memory" in text:
         kind = "out-of-memory"
@@ -261,7 +261,7 @@ def failure(exception: BaseException) -> StudentError:
 
 
 def _place(exception: BaseException) -> str:
-    """Where in the student's own cells it happened: the line's text, if there is one."""
+    """The line of the student's cells in which it happened, or ""."""
     for frame in reversed(traceback.extract_tb(exception.__traceback__)):
         if "ipython-input" in frame.filename or "ipykernel" in frame.filename:
             line = linecache.getline(frame.filename, frame.lineno or 0).strip()
@@ -270,7 +270,7 @@ def _place(exception: BaseException) -> str:
 
 
 def _to_device(module: Any, args: tuple[Any, ...]) -> list[Any]:
-    """Tensors among ``args``, moved to where the parameters of a module (or its method) are."""
+    """``args`` with tensors on the device of a module's (or its method's) parameters."""
     module = getattr(module, "__self__", module)
     parameter = next(module.parameters(), None) if isinstance(module, nn.Module) else None
     if parameter is None:

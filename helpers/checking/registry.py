@@ -1,4 +1,4 @@
-"""Checks: how one is written, found, and run against a submission.
+"""Checks: how they are written, found, and run on a submission.
 
 A check is a function of one :class:`~helpers.checking.Submission`. Its docstring says in one
 sentence what is right. It returns None or a note worth reading, or calls
@@ -25,31 +25,31 @@ PUBLIC = "helpers.checks"
 
 
 class Status(StrEnum):
-    """How a check ended."""
+    """The outcome of a check."""
 
     PASSED = "passed"
     FAILED = "failed"
-    #: The TODO still raises NotImplementedError, or its cell was never run.
+    #: The TODO still raises NotImplementedError, or its cell has not been run.
     UNATTEMPTED = "unattempted"
-    #: The student's code raised.
+    #: The student's code raised an exception.
     ERROR = "error"
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out-of-memory"
-    #: Our fault: no mark, to be graded again.
+    #: The kit failed: there is no mark, and the hand-in is graded again.
     INFRASTRUCTURE = "infrastructure"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that a submission must do.
+    """One requirement on a submission.
 
     Attributes:
         id: ``<deliverable>.<cell>.<function>``.
         cell: the check cell that it belongs to.
-        points: what it is worth; 0 for advice.
-        title: what is right, in one sentence.
+        points: its worth; 0 for advice.
+        title: the requirement, in one sentence.
         hidden: whether only the grader runs it.
-        function: what runs.
+        function: runs the check.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check."""
+    """The result of one check."""
 
     check: Check
     status: Status
@@ -70,19 +70,19 @@ class Result:
 
     @property
     def earned(self) -> float:
-        """Points: all or none."""
+        """The points: either all or none."""
         return self.check.points if self.status is Status.PASSED else 0.0
 
 
-#: By package and deliverable, in the order in which they were defined.
+#: The checks of each package and deliverable, in the order of their definition.
 _registry: dict[tuple[str, str], list[Check]] = {}
 
 
 def check(cell: str, *, points: float) -> Callable[[CheckFunction], CheckFunction]:
     """Register a function as a check of the check cell ``cell``, worth ``points``.
 
-    The function's module tells the deliverable: ``<package>.<deliverable>``, or a module in a
-    package of that name.
+    Its module determines the deliverable: ``<package>.<deliverable>``, or a module in a package of
+    that name.
     """
 
     def register(function: CheckFunction) -> CheckFunction:
@@ -106,7 +106,7 @@ def load_checks(deliverable: str, packages: Sequence[str] = (PUBLIC,)) -> list[C
     """The checks of a deliverable in the order of their definition.
 
     Args:
-        packages: where they are looked for; by default those that students may see.
+        packages: where to look for them; by default the checks that students may see.
 
     Raises:
         KeyError: with one sentence, if the deliverable has none.
@@ -122,7 +122,7 @@ def load_checks(deliverable: str, packages: Sequence[str] = (PUBLIC,)) -> list[C
 
 
 def run(check: Check, submission: Submission) -> Result:
-    """Run one check. An exception that is not the student's propagates: it is ours."""
+    """Run one check. Exceptions that the student's code did not cause are not caught."""
     try:
         note = check.function(submission)
     except CheckFailedError as failure:

@@ -1,8 +1,8 @@
-"""A submission as a check sees it: something that computes, wherever it runs.
+"""A submission as a check sees it, wherever its code runs.
 
-A check talks to a :class:`Submission`. Each question becomes a :class:`Request`, which an
-:class:`~helpers.checking.Engine` executes: that of the same kernel in the student's notebook, that
-of a sandboxed process at the other end of a socket in the grader. The check cannot tell which.
+A check asks a :class:`Submission`. Each question becomes a :class:`Request`, which is executed by
+an :class:`helpers.checking.engine.Engine`: in the student's notebook that of the same kernel, in
+the grader that of a sandboxed process at the other end of a socket. The check cannot tell which.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch import Tensor
 
 from helpers.checking.expect import expect_number, expect_tensor, fail
 
-#: Why student code gave no answer.
+#: Why student code did not give an answer.
 Failure = Literal["unattempted", "error", "timeout", "out-of-memory"]
 
 
 class StudentError(Exception):
-    """The student's code gave no answer.
+    """The student's code did not give an answer.
 
     Attributes:
-        kind: why not.
+        kind: the reason.
         message: one sentence for the student.
     """
 
@@ -36,7 +36,7 @@ class StudentError(Exception):
 
 @dataclass(frozen=True)
 class Ref:
-    """An object that stays where the student's code runs: its number and its type's name."""
+    """A reference to an object in the process of the student's code: its number and type."""
 
     number: int
     type_name: str
@@ -48,7 +48,7 @@ class Request:
 
     Attributes:
         op: what to do; see :class:`helpers.checking.engine.Engine`.
-        target: the object that is asked, or None for the notebook's own names.
+        target: the object to start from, or None for the names of the notebook.
         path: a dotted path from there, such as ``encoder`` or ``decoder.forward``.
         args: positional arguments: plain data, tensors and :class:`Ref`.
         kwargs: the same by name.
@@ -66,31 +66,31 @@ Execute = Callable[[Request], Any]
 
 @dataclass(frozen=True)
 class Layer:
-    """One module inside a model, as the student's code describes it."""
+    """One module inside a model, as described by the student's code."""
 
     path: str
     type_name: str
-    #: Whether it holds other modules.
+    #: Whether it contains other modules.
     container: bool
-    #: Whether its class is torch's own.
+    #: Whether its class is defined in torch.
     of_torch: bool
-    #: Parameters of its own, not counting those of modules inside it.
+    #: Number of its own parameters, without those of modules inside it.
     n_parameters: int
 
 
 @dataclass(frozen=True)
 class Derivatives:
-    """The result of a call and its derivatives; None for what has no part in it."""
+    """The result of a call, and its derivatives; None for tensors that it does not depend on."""
 
     output: Tensor
-    #: For the inputs that were asked for, in their order.
+    #: With respect to the requested inputs, in their order.
     inputs: list[Tensor | None]
-    #: For the parameters of the module that was called, by name.
+    #: With respect to the parameters of the called module, by name.
     parameters: dict[str, Tensor | None]
 
 
 class Object:
-    """A handle on something of the student's: a model, an optimiser, a function."""
+    """A handle on an object of the student: a model, an optimiser, a function."""
 
     def __init__(self, submission: Submission, ref: Ref) -> None:
         self.submission = submission
@@ -113,12 +113,12 @@ class Object:
         hint: str = "",
         what: str = "",
     ) -> Tensor:
-        """Like :meth:`call`, for an answer that must be a finite tensor of ``shape``."""
+        """Like :meth:`call`, but the answer must be a finite tensor of ``shape``."""
         what = what or f"The output of {path or self.type_name}"
         return expect_tensor(self.call(path, *args), shape, what=what, hint=hint)
 
     def number(self, path: str = "", *args: Any, what: str = "") -> float:
-        """Like :meth:`call`, for an answer that must be a finite number."""
+        """Like :meth:`call`, but the answer must be a finite number."""
         what = what or f"The output of {path or self.type_name}"
         return expect_number(self.call(path, *args), what=what)
 
@@ -131,13 +131,13 @@ class Object:
         batch_size: int = 2000,
         pick: int | None = None,
     ) -> Tensor:
-        """Evaluate a module on many inputs: eval mode, no gradients, ``batch_size`` at a time.
+        """Apply a module to many inputs, ``batch_size`` at a time, in eval mode without gradients.
 
         Args:
             path: the module, such as ``encoder``; "" is the object itself.
             inputs: (M, ...), split along its first axis.
             what: the subject of a message, such as "The encoder's output".
-            pick: which of several outputs is meant.
+            pick: index of the output, if there are several.
 
         Returns:
             (M, ...), float32.
@@ -164,11 +164,11 @@ class Object:
         """Call it, and differentiate sum(weights * output).
 
         Args:
-            path: what is called in it; "" is the object itself.
+            path: to what is called in it; "" is the object itself.
             inputs: the arguments of the call.
-            weights: of the output's shape; by default ones.
-            wrt: the inputs, by number, whose derivatives are wanted, in addition to the parameters.
-            pick: which of several outputs is meant.
+            weights: of the shape of the output; by default ones.
+            wrt: indices of the inputs with respect to which to differentiate, besides parameters.
+            pick: index of the output, if there are several.
         """
         options = {"weights": weights, "wrt": list(wrt), "pick": pick}
         answer = self.submission.ask("differentiate", self.ref, path, *inputs, **options)
@@ -179,7 +179,7 @@ class Object:
         return self._tensors("parameters", path)
 
     def state(self, path: str = "") -> dict[str, Tensor]:
-        """Its state dict (or that of the module at ``path``): parameters and buffers by name."""
+        """Its state dict (or that of the module at ``path``): parameters and buffers, by name."""
         return self._tensors("state", path)
 
     def load(self, state: dict[str, Tensor], path: str = "") -> None:
@@ -187,7 +187,7 @@ class Object:
         self.submission.ask("load", self.ref, path, state)
 
     def layers(self, path: str = "") -> list[Layer]:
-        """The modules inside it (or inside what lies at ``path``), outermost first."""
+        """The modules inside it (or inside the module at ``path``), outermost first."""
         answer = self.submission.ask("layers", self.ref, path)
         try:
             return [Layer(str(p), str(t), bool(c), bool(o), int(n)) for p, t, c, o, n in answer]
@@ -199,7 +199,7 @@ class Object:
         return self.submission.ask("get", self.ref, path)
 
     def holds(self, model: Object) -> int:
-        """For an optimiser: how many of the model's parameters it updates."""
+        """For an optimiser: the number of the model's parameters that it updates."""
         return int(expect_number(self.submission.ask("holds", self.ref, "", model), what="holds"))
 
     def _tensors(self, op: str, path: str) -> dict[str, Tensor]:
@@ -210,7 +210,7 @@ class Object:
 
 
 class Submission:
-    """What a student handed in.
+    """The code and models of a student.
 
     Args:
         execute: answers requests, or raises :class:`StudentError`.
@@ -252,7 +252,7 @@ class Submission:
         return self.ask("get", None, name)
 
     def object(self, name: str) -> Object:
-        """The student's variable ``name``, which must be an object and not plain data."""
+        """A handle on the student's variable ``name``, which must not be plain data."""
         value = self.get(name)
         if not isinstance(value, Object):
             fail(f"`{name}` should be an object, but it is {value!r:.80}.")
@@ -263,14 +263,14 @@ class Submission:
         return expect_number(self.get(name), what=f"`{name}`")
 
     def build(self, path: str, *args: Any, **kwargs: Any) -> Object:
-        """An object of a class of torch, torchvision or the kit, where the student's code runs."""
+        """A new object of a class of torch, torchvision or the kit, in the student's process."""
         answer = self.ask("build", None, path, *args, **kwargs)
         if not isinstance(answer, Object):
             fail(f"{path} cannot be made.")
         return answer
 
     def pil_image(self, pixels: Tensor) -> Object:
-        """A PIL image from (H, W) or (H, W, 3) bytes, where the student's code runs."""
+        """A PIL image from (H, W) or (H, W, 3) uint8 pixels, in the student's process."""
         answer = self.ask("pil_image", None, "", pixels)
         if not isinstance(answer, Object):
             fail("An image cannot be made.")
@@ -279,12 +279,12 @@ class Submission:
     def trained(self, name: str, beside: Object | None = None) -> Object:
         """The trained model ``name``.
 
-        The grader gives the model that was handed in, in another process for each call, so that
-        nothing can pass from one part of a model to another but what the check itself hands on.
+        In the grader, this is the model that was handed in, in a new process for each call, so that
+        parts of a model can only exchange what the check itself passes on.
 
         Args:
-            beside: a trained model that may share its process, if nothing could be gained by
-                passing something between the two: starting one takes seconds.
+            beside: a trained model that may share its process, which saves seconds. Only for models
+                that would gain nothing from exchanging data.
         """
         answer = self.ask("trained", None, name)
         if not isinstance(answer, Object):
@@ -296,12 +296,12 @@ class Submission:
         return self.trained(name).state()
 
     def losses(self, name: str) -> list[float]:
-        """The training losses that the student's own run wrote down, one an epoch. Not believed."""
+        """The training loss of each epoch as the student's run recorded it; not to be trusted."""
         answer = self.ask("losses", None, name)
         return [float(loss) for loss in answer] if isinstance(answer, list) else []
 
     def seed(self, seed: int) -> None:
-        """Seed the random numbers where the student's code runs."""
+        """Seed the random number generators in the student's process."""
         self.ask("seed", None, "", seed)
 
     def _raise(self, value: Any) -> Any:
@@ -327,7 +327,7 @@ def _lower(value: Any) -> Any:
 
 
 def _derivatives(answer: Any, wrt: Sequence[int]) -> Derivatives:
-    """The answer to a request for derivatives, as far as it is one."""
+    """The answer to a request for derivatives; the check fails if it is not one."""
     try:
         output, found = answer["output"], dict(answer["gradients"])
         gradients = {str(k): v if isinstance(v, Tensor) else None for k, v in found.items()}

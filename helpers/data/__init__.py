@@ -1,6 +1,8 @@
 """Data sets, and a loader for those that fit in memory.
 
-Every data set looks for its files on this machine first. What comes with the kit needs no network.
+``MNIST``, ``CIFAR10``, ``Dogs`` and ``Faces`` work like torchvision's data sets. MNIST and the
+"small" size of the others come with the kit and need no network. ``Loader`` gives batches of them;
+``mnist_tensors``, ``cifar10_tensors``, ``dog_tensors`` and ``face_tensors`` give tensors of images.
 """
 
 from helpers.data.cifar10 import (

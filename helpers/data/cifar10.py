@@ -1,8 +1,8 @@
-"""CIFAR-10: a small sample that comes with this kit, or all of it through torchvision.
+"""CIFAR-10: a small sample that comes with this kit, or the whole data set through torchvision.
 
-The sample holds real images of the data set (Krizhevsky, "Learning multiple layers of features
-from tiny images", 2009) as JPEG files in a zip, by class: 4,000 for training and 1,000 for testing.
-It is enough to see a model learn within minutes on a CPU.
+The sample contains real images of the data set (Krizhevsky, "Learning multiple layers of features
+from tiny images", 2009): 4,000 for training and 1,000 for testing, as JPEG files in a zip file with
+one folder per class. They are enough for a model to learn within minutes on a CPU.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import Dataset
+from torchvision import datasets
+from torchvision.transforms.functional import to_pil_image
 
-from helpers.data.source import ENVIRONMENT, FILES, DataError
+from helpers.data.source import ENVIRONMENT, FILES, DataError, ImageDataset, downloading
 
 #: The sample that comes with this kit.
 SAMPLE = FILES / "cifar10"
@@ -38,21 +39,21 @@ CIFAR10_CLASSES = (
 )
 
 
-class CIFAR10(Dataset[tuple[Any, Any]]):
-    """Small colour photographs of ten kinds of things, 32 x 32.
+class CIFAR10(ImageDataset):
+    """Small colour photographs of ten kinds of things, 32 x 32 pixels.
 
     Args:
-        train: the training images rather than the test images.
-        size: "small" for the sample in this kit, "full" for all 60,000, which torchvision looks for
-            in ``./data`` and downloads there if need be.
+        train: whether to read the training images or the test images.
+        size: "small" for the sample in this kit; "full" for all 60,000 images, which torchvision
+            reads from ``./data`` and downloads if they are not there.
         transform: applied to each PIL image.
 
     Attributes:
         data: (N, 3, 32, 32), uint8.
-        targets: (N,), int64, an index into :data:`CIFAR10_CLASSES`.
+        targets: (N,), int64, indices into :data:`CIFAR10_CLASSES`.
 
     Raises:
-        ValueError: for another size.
+        ValueError: if ``size`` is neither "small" nor "full".
         DataError: if the data set is missing or damaged.
     """
 
@@ -62,40 +63,47 @@ class CIFAR10(Dataset[tuple[Any, Any]]):
         size: str = "small",
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
-        if size not in ("small", "full"):
-            raise ValueError(f'The size of CIFAR-10 is "small" or "full", not {size!r}.')
         self.train = train
         self.size = size
         self.transform = transform
-        # In the grader's sandbox there is a stand-in of the small kind for both.
-        named = os.environ.get(ENVIRONMENT)
-        if size == "small" or named:
-            self.data, self.targets = read_sample(Path(named) if named else SAMPLE, train)
-        else:
-            self.data, self.targets = _full(train)
+        folder = sample_folder("CIFAR-10", size)
+        self.data, self.targets = _full(train) if folder is None else read_sample(folder, train)
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        """The transformed image and the label at ``index``."""
-        image: Any = Image.fromarray(self.data[index].permute(1, 2, 0).numpy())
-        if self.transform is not None:
-            image = self.transform(image)
-        return image, int(self.targets[index])
+    def _read(self, index: int) -> tuple[Any, int]:
+        return to_pil_image(self.data[index]), int(self.targets[index])
 
     def __repr__(self) -> str:
         split = "training" if self.train else "test"
         return f"CIFAR-10, {self.size}: {len(self):,} {split} images"
 
 
+def sample_folder(name: str, size: str) -> Path | None:
+    """The folder of the sample to read, or None if the whole data set is to be read.
+
+    Args:
+        name: of the data set, for the error.
+        size: "small" or "full". In the grader's sandbox, both are the grader's own small sample.
+
+    Raises:
+        ValueError: if ``size`` is something else.
+    """
+    if size not in ("small", "full"):
+        raise ValueError(f'The size of {name} is "small" or "full", not {size!r}.')
+    if named := os.environ.get(ENVIRONMENT):
+        return Path(named)
+    return SAMPLE if size == "small" else None
+
+
 def cifar10_tensors(train: bool = True) -> Tensor:
-    """All images of the sample, (N, 3, 32, 32) in [-0.5, 0.5]."""
+    """All images of one split of the sample, (N, 3, 32, 32), float32 in [-0.5, 0.5]."""
     return read_sample(SAMPLE, train)[0].float() / 255 - 0.5
 
 
 def read_sample(folder: Path, train: bool) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 32, 32), uint8, and labels (N,) of one split of a sample.
+    """Images (N, 3, 32, 32), uint8, and labels (N,), int64, of one split of a sample.
 
     Raises:
         DataError: if the file is missing or damaged.
@@ -116,24 +124,27 @@ def read_sample(folder: Path, train: bool) -> tuple[Tensor, Tensor]:
 
 
 def write_sample(folder: Path, images: Tensor, labels: Tensor, *, train: bool) -> None:
-    """Write images (N, 3, 32, 32), uint8, so that :func:`read_sample` reads them."""
+    """Write one split of a sample, for :func:`read_sample`.
+
+    Args:
+        folder: created if it does not exist.
+        images: (N, 3, 32, 32), uint8.
+        labels: (N,), indices into :data:`CIFAR10_CLASSES`.
+        train: whether this is the training or the test split.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(folder / f"{'train' if train else 'test'}.zip", "w") as archive:
         for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
             file = io.BytesIO()
-            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "JPEG")
+            to_pil_image(pixels).save(file, "JPEG")
             archive.writestr(f"{CIFAR10_CLASSES[int(label)]}/{number:05}.jpg", file.getvalue())
 
 
 def _full(train: bool) -> tuple[Tensor, Tensor]:
-    """All images through torchvision."""
-    from torchvision import datasets
-
-    try:
+    """Images (N, 3, 32, 32) and labels (N,) of one split of the whole data set."""
+    with downloading(
+        'CIFAR-10 was not found in ./data and could not be downloaded: use size="small".'
+    ):
         found = datasets.CIFAR10("data", train=train, download=True)
-    except Exception as error:  # urllib, sockets, disk: many kinds
-        raise DataError(
-            'CIFAR-10 was not found in ./data and could not be downloaded: use size="small".'
-        ) from error
     pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
     return pixels, torch.tensor(found.targets)

@@ -1,7 +1,10 @@
-"""Draws faces: each from about forty numbers.
+"""Drawings of faces, made of polygons.
 
-A drawn face is made of polygons. Lengths are in units of the head's half height; x points to the
-right, y points down, and the origin is the middle of the head.
+About forty random numbers describe a face (head, hair, eyes, gaze, mouth, beard, glasses, tilt,
+light and more). Most of them are continuous, so faces differ gradually, as people's do.
+
+Lengths are in units of half the height of the head; x points to the right, y points down, and the
+origin is the centre of the head.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-#: Pixels, as CelebA's aligned pictures have them.
+#: In pixels, as in CelebA's aligned pictures.
 FACE_WIDTH, FACE_HEIGHT = 178, 218
-#: Each face is drawn this many times as large, and shrunk, which smooths its edges.
+#: Each face is drawn this many times larger and then reduced, which smooths its edges.
 _OVERSAMPLING = 2
 Points = np.ndarray[Any, np.dtype[np.float64]]
 Colour = np.ndarray[Any, np.dtype[np.float64]]
@@ -23,16 +26,12 @@ _IRISES = ((70, 45, 25), (110, 80, 45), (80, 120, 90), (70, 120, 170), (100, 110
 
 
 def draw_face(seed: int, index: int) -> Image.Image:
-    """The face of a number: a PIL image, RGB, 178 x 218. The same each time."""
+    """Face number ``index`` of a seed, always the same one: a PIL image, RGB, 178 x 218."""
     return _Face(np.random.default_rng([seed, index])).draw()
 
 
 class _Face:
-    """One face: its features, and how it is drawn.
-
-    Args:
-        chance: draws its features.
-    """
+    """One face: its features, drawn from ``chance``, and how it is painted."""
 
     def __init__(self, chance: np.random.Generator) -> None:
         def between(low: float, high: float) -> float:
@@ -41,7 +40,7 @@ class _Face:
         def one_in(n: float) -> bool:
             return between(0, n) < 1
 
-        # Where the head is, and how it is held.
+        # Position of the head, and how it is held.
         self.centre = np.array([FACE_WIDTH / 2 + between(-7, 7), 112 + between(-7, 7)])
         self.scale = between(55, 66)
         self.tilt = between(-0.16, 0.16)
@@ -190,14 +189,14 @@ class _Face:
         self._line(placed(brow), 1.6 * self.brow_thick, 0.5 * self.hair + 0.1 * self.skin)
 
     def _within_eye(self, points: Points) -> Points:
-        """Points moved up or down until they lie in the open eye."""
+        """Points, moved up or down until they are within the open eye."""
         across = np.clip(np.abs(points[:, 0]) / self.eye_width, 0, 1)
         most = self.eye_open * (1 - across**1.8) ** (1 / 1.8)
         return np.stack([points[:, 0], np.clip(points[:, 1], -most, most)], axis=1)
 
     def _draw_nose(self) -> None:
         tip = self.nose_length - 0.05
-        side = -1 if self.light[0] > 0 else 1  # the side that lies in shadow
+        side = -1 if self.light[0] > 0 else 1  # the side in shadow
         ridge = np.array([[0.02, -0.1], [0.045, 0.05], [self.nose_width, tip], [0.0, tip + 0.02]])
         self._polygon(self._turned(ridge * [side, 1], 1.5), 0.88 * self.skin)
         wings = _moved(_superellipse(self.nose_width, 0.055, 2), 0, tip)
@@ -239,7 +238,7 @@ class _Face:
         self._line(self._turned(bridge, 1.2), 0.035, self.frame)
 
     def _lit(self, image: Image.Image) -> Image.Image:
-        """The picture with light from one side."""
+        """The picture, lit from one side."""
         x, y = np.linspace(-1, 1, FACE_WIDTH), np.linspace(-1, 1, FACE_HEIGHT)
         field = 1 + self.light[0] * x[None, :] + 0.6 * self.light[1] * y[:, None]
         pixels = np.asarray(image, dtype=np.float32) * field[..., None].astype(np.float32)
@@ -248,17 +247,17 @@ class _Face:
     # Geometry.
 
     def _outline(self) -> Points:
-        """The head's outline: an ellipse whose lower part is drawn in towards the chin."""
+        """The outline of the head: an ellipse that narrows towards the chin."""
         points = _superellipse(self.width, 1.0, 2.15)
         narrower = 1 - self.jaw * np.clip(points[:, 1], 0, 1) ** 1.6
         return np.stack([points[:, 0] * narrower, points[:, 1]], axis=1)
 
     def _turned(self, points: Points, depth: float = 1.0) -> Points:
-        """Points on the face, which move as the head turns and nods; the nose most of all."""
+        """Points on the face, shifted as the head turns and nods: more with larger ``depth``."""
         return points + depth * np.array([self.turn, self.nod])
 
     def _pixels(self, points: Points) -> list[tuple[float, float]]:
-        """Points (M, 2) on the canvas."""
+        """Points (M, 2) in pixels of the canvas."""
         cos, sin = np.cos(self.tilt), np.sin(self.tilt)
         turned = points @ np.array([[cos, sin], [-sin, cos]])
         placed = _OVERSAMPLING * (self.centre + self.scale * turned)
@@ -273,7 +272,7 @@ class _Face:
 
 
 def _superellipse(a: float, b: float, power: float, n_points: int = 48) -> Points:
-    """Points of |x / a|^p + |y / b|^p = 1, (n_points, 2)."""
+    """Points (n_points, 2) of the curve |x / a|^power + |y / b|^power = 1."""
     angles = np.linspace(0, 2 * np.pi, n_points, endpoint=False)
     cos, sin = np.cos(angles), np.sin(angles)
     x = a * np.sign(cos) * np.abs(cos) ** (2 / power)
@@ -281,19 +280,19 @@ def _superellipse(a: float, b: float, power: float, n_points: int = 48) -> Point
 
 
 def _moved(points: Points, x: float, y: float) -> Points:
-    """Points (M, 2), each moved by (x, y)."""
+    """Points (M, 2), moved by (x, y)."""
     moved: Points = points + np.array([x, y])
     return moved
 
 
 def _arc(a: float, b: float, start: float, end: float) -> Points:
-    """Points of an ellipse between two angles, (30, 2)."""
+    """Points (30, 2) of an ellipse between two angles."""
     angles = np.linspace(start, end, 30)
     return np.stack([a * np.cos(angles), b * np.sin(angles)], axis=1)
 
 
 def _mixed(chance: np.random.Generator, colours: tuple[tuple[int, int, int], ...]) -> Colour:
-    """A colour between two neighbours in a list."""
+    """A random colour between two neighbours in a list."""
     position = float(chance.uniform(0, len(colours) - 1))
     first = min(int(position), len(colours) - 2)
     part = position - first

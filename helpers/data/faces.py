@@ -1,10 +1,7 @@
-"""Faces: drawn by this file within seconds, or the photographs of CelebA through torchvision.
+"""Faces: drawn by this kit within seconds, or the photographs of CelebA through torchvision.
 
-A drawn face is made of polygons from about forty numbers (head, hair, eyes, gaze, mouth, beard,
-glasses, tilt, light and more), most of them continuous, so that faces differ by degrees as people
-do. The same seed and number always give the same face, and there is nothing to download. Like
-CelebA's pictures (Liu, Luo, Wang & Tang, "Deep learning face attributes in the wild", 2015) they
-are 178 pixels wide and 218 high.
+CelebA is by Liu, Luo, Wang & Tang, "Deep learning face attributes in the wild" (2015). Drawn faces
+have the size of its pictures and need no download; :mod:`helpers.data.face_drawing` explains them.
 """
 
 from __future__ import annotations
@@ -16,29 +13,29 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import transforms
+from torchvision import datasets, transforms
 
 from helpers.data.face_drawing import draw_face
-from helpers.data.source import ENVIRONMENT, DataError
+from helpers.data.source import ENVIRONMENT, ImageDataset, downloading
 from helpers.deliverables import FACE_SIZES
 
-#: The drawn faces of each split begin with another seed.
+#: The seed of the drawn faces of each split.
 SEEDS = {"train": 0, "valid": 1}
-#: So few are drawn in the grader's sandbox, where nothing is trained.
+#: Number of faces in the grader's sandbox, where nothing is trained.
 _N_IN_SANDBOX = 8
 
 
-class Faces(Dataset[tuple[Any, int]]):
-    """Colour pictures of faces, 178 x 218.
+class Faces(ImageDataset):
+    """Colour pictures of faces, 178 pixels wide and 218 high; the label of each is its index.
 
     Args:
         split: "train" or "valid".
-        size: "small" for drawn faces, "full" for CelebA, which torchvision looks for in ``./data``
-            and downloads there if need be.
+        size: "small" for drawn faces; "full" for CelebA, which torchvision reads from ``./data``
+            and downloads if it is not there.
         transform: applied to each PIL image.
 
     Raises:
-        ValueError: for another split or size.
+        ValueError: if ``split`` or ``size`` is something else.
         DataError: if CelebA is missing or damaged.
     """
 
@@ -58,7 +55,7 @@ class Faces(Dataset[tuple[Any, int]]):
         self._photographs: Dataset[Any] | None = None
         settings = FACE_SIZES[size]
         self._length = settings.n_train if split == "train" else settings.n_valid
-        # In the grader's sandbox there is no CelebA, and nobody waits for many faces.
+        # The grader's sandbox has no CelebA, and drawing many faces would take time.
         if os.environ.get(ENVIRONMENT):
             self._length = _N_IN_SANDBOX
         elif size == "full":
@@ -68,14 +65,11 @@ class Faces(Dataset[tuple[Any, int]]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        """The transformed picture at ``index``, and that number in place of a label."""
+    def _read(self, index: int) -> tuple[Any, int]:
         index = range(self._length)[index]
         if self._photographs is None:
-            image: Any = draw_face(SEEDS[self.split], index)
-        else:
-            image = self._photographs[index][0]
-        return (image if self.transform is None else self.transform(image)), index
+            return draw_face(SEEDS[self.split], index), index
+        return self._photographs[index][0], index
 
     def __repr__(self) -> str:
         kind = "drawn faces" if self._photographs is None else "photographs of CelebA"
@@ -83,10 +77,15 @@ class Faces(Dataset[tuple[Any, int]]):
 
 
 def face_tensors(n_images: int, image_size: int, seed: int) -> Tensor:
-    """Drawn faces, resized and cropped in their centre: (N, 3, image_size, image_size) in [0, 1].
+    """The first ``n_images`` drawn faces of a seed, resized and cropped at the centre.
 
     Args:
+        n_images: N, how many.
+        image_size: height and width of the result, in pixels.
         seed: of the faces; those of :class:`Faces` have the seeds in :data:`SEEDS`.
+
+    Returns:
+        (N, 3, image_size, image_size), float32 in [0, 1].
     """
     prepare = transforms.Compose(
         [transforms.Resize(image_size), transforms.CenterCrop(image_size), transforms.ToTensor()]
@@ -96,17 +95,9 @@ def face_tensors(n_images: int, image_size: int, seed: int) -> Tensor:
 
 def _celeba(split: str) -> Dataset[Any]:
     """One split of CelebA through torchvision."""
-    from torchvision import datasets
-
-    try:
+    with downloading(
+        'CelebA was not found in ./data and could not be downloaded: use size="small", or put its '
+        "files into ./data/celeba by hand."
+    ):
         photographs: Dataset[Any] = datasets.CelebA("data", split=split, download=True)
-    except Exception as error:  # gdown, zip files, checksums, disk: many kinds
-        raise DataError(
-            'CelebA was not found in ./data and could not be downloaded: use size="small", or put '
-            "its files into ./data/celeba by hand."
-        ) from error
     return photographs
-
-
-# Drawing. Lengths are in units of the head's half height; x goes to the right, y down, and the
-# origin is the middle of the head.

@@ -14,29 +14,30 @@ from torchvision.tv_tensors import Image
 from helpers.data.mnist import MNIST
 from helpers.training import random_state, same_randomness
 
-#: Images on which a transform is tried out.
+#: Number of images on which a transform is tried.
 _N_PROBES = 8
 
 
 class Loader:
     """Batches of images and labels, like :class:`torch.utils.data.DataLoader`.
 
-    Each image is decoded and transformed once and kept as a tensor, so that an epoch does no Python
-    work for each image. A random transform (augmentation) is detected and applied anew in each
+    Each image is decoded and transformed once and kept as a tensor, so an epoch does no work in
+    Python for each image. A random transform (augmentation) is detected and applied anew in each
     epoch, as DataLoader does.
 
     Args:
         dataset: gives (image, label) for an index, and has a length.
-        batch_size: images in a batch.
+        batch_size: number of images in a batch.
         shuffle: whether each epoch has a new random order.
-        drop_last: leave out a last batch that is not full.
-        generator: source of the random order; by default torch's own.
+        drop_last: whether to leave out the last batch if it is not full.
+        generator: source of the random order; by default torch's global one.
         device: where the batches are.
 
     Yields:
-        images (batch_size, ...) as the transform gives them, and labels (batch_size,), int64.
+        images (batch_size, ...), as the transform gives them, and labels (batch_size,), int64.
 
     Raises:
+        ValueError: if the data set is empty, or ``batch_size`` is not a positive whole number.
         TypeError: if the transform does not give tensors of one shape.
     """
 
@@ -82,7 +83,7 @@ class Loader:
                 yield images[chosen], labels[chosen]
 
     def _everything(self) -> tuple[Tensor, Tensor] | None:
-        """All images and labels, on the device; None if they differ from one epoch to the next."""
+        """All images and labels, on the device; None if they differ between epochs."""
         plain = _all_at_once(self.dataset)
         if plain is not None:
             images, labels = plain
@@ -115,8 +116,8 @@ def _check_tensor(image: Any) -> None:
 
 
 def _all_at_once(dataset: Dataset[Any]) -> tuple[Tensor, Tensor] | None:
-    """The whole data set in one go, where its transform only makes floats of the pixels."""
-    # A subclass may give other items.
+    """The whole data set in one step, if its transform only converts pixels to floats."""
+    # Not for subclasses: they may give other items.
     if type(dataset) is not MNIST or dataset.target_transform is not None:
         return None
     transform: Any = dataset.transform
@@ -131,7 +132,7 @@ def _all_at_once(dataset: Dataset[Any]) -> tuple[Tensor, Tensor] | None:
 
 
 def _is_random(dataset: Dataset[Any]) -> bool:
-    """Whether an image comes out differently each time, or draws random numbers on its way."""
+    """Whether a transform draws random numbers, or its result differs when it is repeated."""
     n_probes = min(_N_PROBES, len(dataset))  # type: ignore[arg-type]
     with same_randomness():
         before = random_state()

@@ -1,7 +1,7 @@
-"""MNIST: embedded in this kit, on Kaggle, in torchvision's folder, or downloaded.
+"""MNIST: from this kit, Kaggle, torchvision's folder, or a download.
 
-The files are the original ones: gzip-compressed IDX (LeCun, Cortes & Burges, "The MNIST database of
-handwritten digits"), a big-endian header of a magic number and the sizes, then one byte a pixel.
+The files are the original gzip-compressed IDX files (LeCun, Cortes & Burges, "The MNIST database of
+handwritten digits"): a big-endian header with a magic number and the sizes, then a byte per value.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torchvision import datasets
 
-from helpers.data.source import ENVIRONMENT, FILES, DataError
+from helpers.data.source import ENVIRONMENT, FILES, DataError, ImageDataset, downloading
 
 #: Where Kaggle mounts the data sets that are attached to a notebook.
 KAGGLE_INPUT = Path("/kaggle/input")
 
-#: File names, and the MD5 sums of their decompressed content.
+#: File names, with the MD5 sums of their decompressed contents.
 _FILES = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -38,16 +38,17 @@ _FILES = {
 _IMAGES, _LABELS = 2051, 2049  # magic numbers: unsigned bytes in three dimensions, and in one
 
 
-class MNIST(Dataset[tuple[Any, Any]]):
-    """Handwritten digits: 60,000 for training, 10,000 for testing, 28 x 28 grey values.
+class MNIST(ImageDataset):
+    """Handwritten digits: 60,000 for training and 10,000 for testing, 28 x 28 grey values each.
 
-    Works like :class:`torchvision.datasets.MNIST`, and looks for its files in this order: ``root``,
-    the folder in ``LATENT_LAB_DATA``, an attached Kaggle data set, ``./data`` and ``~/data``
-    (torchvision's layout), the copy in this kit, and finally a download.
+    Works like :class:`torchvision.datasets.MNIST`. The files are looked for in this order: in
+    ``root``, in the folder that the environment variable ``LATENT_LAB_DATA`` names, in a data set
+    attached on Kaggle, in ``./data`` and ``~/data`` (torchvision's layout), and in this kit. If
+    they are not found, they are downloaded.
 
     Args:
-        root: a folder that holds the four files, in it or in ``MNIST/raw``.
-        train: the training images rather than the test images.
+        root: a folder with the four files, directly or in ``MNIST/raw``.
+        train: whether to read the training images or the test images.
         transform: applied to each PIL image.
         target_transform: applied to each label.
 
@@ -56,7 +57,8 @@ class MNIST(Dataset[tuple[Any, Any]]):
         targets: (N,), int64, 0 to 9.
 
     Raises:
-        DataError: if ``root`` or ``LATENT_LAB_DATA`` holds no sound files, or none can be found.
+        DataError: if the files in ``root`` or ``LATENT_LAB_DATA`` are missing or damaged, or if
+            there are none and they cannot be downloaded.
     """
 
     def __init__(
@@ -76,15 +78,9 @@ class MNIST(Dataset[tuple[Any, Any]]):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """The transformed image and label at ``index``."""
-        image: Any = Image.fromarray(self.data[index].numpy())
-        label: Any = int(self.targets[index])
-        if self.transform is not None:
-            image = self.transform(image)
-        if self.target_transform is not None:
-            label = self.target_transform(label)
-        return image, label
+    def _read(self, index: int) -> tuple[Any, Any]:
+        image, label = Image.fromarray(self.data[index].numpy()), int(self.targets[index])
+        return image, label if self.target_transform is None else self.target_transform(label)
 
     def __repr__(self) -> str:
         split = "training" if self.train else "test"
@@ -92,17 +88,19 @@ class MNIST(Dataset[tuple[Any, Any]]):
 
 
 def mnist_tensors(train: bool = True) -> tuple[Tensor, Tensor]:
-    """All images, (N, 1, 28, 28) in [0, 1], and labels, (N,)."""
+    """All images of one split, (N, 1, 28, 28), float32 in [0, 1], and labels, (N,), int64."""
     dataset = MNIST(train=train)
     return dataset.data[:, None].float().div_(255), dataset.targets
 
 
 def write_idx(folder: Path, images: Tensor, labels: Tensor, *, train: bool) -> None:
-    """Write a data set in MNIST's format, so that ``MNIST(folder)`` reads it.
+    """Write one split in MNIST's format; ``MNIST(folder)`` can read it if both splits are there.
 
     Args:
+        folder: created if it does not exist.
         images: (N, 28, 28), uint8.
         labels: (N,), 0 to 9.
+        train: whether this is the training or the test split.
     """
     folder.mkdir(parents=True, exist_ok=True)
     prefix = "train" if train else "t10k"
@@ -115,7 +113,7 @@ def write_idx(folder: Path, images: Tensor, labels: Tensor, *, train: bool) -> N
 
 
 def _find_folder(root: str | Path | None) -> Path:
-    """The folder with the files, by the order of :class:`MNIST`."""
+    """The first folder with the files, in the order given in :class:`MNIST`."""
     explicit = root if root is not None else os.environ.get(ENVIRONMENT) or None
     if explicit is not None:
         folder = _with_files(_home(explicit))
@@ -130,7 +128,7 @@ def _find_folder(root: str | Path | None) -> Path:
 
 
 def _candidates() -> Iterator[Path]:
-    """Folders to look into, the best first."""
+    """Folders to look in, the preferred one first."""
     if KAGGLE_INPUT.is_dir():
         for pattern in ("*", "*/*", "*/*/*"):
             yield from (path for path in sorted(KAGGLE_INPUT.glob(pattern)) if path.is_dir())
@@ -138,12 +136,12 @@ def _candidates() -> Iterator[Path]:
 
 
 def _home(path: str | Path) -> Path:
-    """The path with the home folder for ``~``; unchanged if there is no home folder."""
+    """The path with ``~`` replaced by the home folder; unchanged if there is none."""
     return Path(os.path.expanduser(path))
 
 
 def _with_files(folder: Path) -> Path | None:
-    """The folder itself or its ``MNIST/raw``, whichever has all four files."""
+    """The folder's ``MNIST/raw`` or the folder itself: the first that has all four files."""
     for each in (folder / "MNIST" / "raw", folder):
         if all(_path(each, name) is not None for name in _FILES):
             return each
@@ -151,8 +149,8 @@ def _with_files(folder: Path) -> Path | None:
 
 
 def _path(folder: Path, name: str) -> Path | None:
-    """The compressed or raw file called ``name``, if there is one."""
-    # Kaggle's most used copy has a dot in place of the last dash.
+    """The file called ``name``, compressed or not, if there is one."""
+    # The most used copy on Kaggle has a dot instead of the last dash.
     for variant in (f"{name}.gz", name, name.replace("-idx", ".idx")):
         if (folder / variant).is_file():
             return folder / variant
@@ -160,7 +158,7 @@ def _path(folder: Path, name: str) -> Path | None:
 
 
 def _is_original(folder: Path) -> bool:
-    """Whether the four files are the real ones; says so in one line if not."""
+    """Whether the four files are the original ones; if not, a warning says so."""
     for name, md5 in _FILES.items():
         try:
             content = _content(folder, name)
@@ -210,15 +208,10 @@ def _read_idx(folder: Path, name: str, magic: int) -> Tensor:
 
 
 def _download() -> Path:
-    """Fetch the files through torchvision."""
-    # Imported here: nothing else needs it, and it takes longer to import than torch.
-    from torchvision import datasets
-
-    try:
+    """Download the files through torchvision."""
+    with downloading(
+        "MNIST was not found and could not be downloaded: "
+        f"name its folder in {ENVIRONMENT} or as MNIST(root=...)."
+    ):
         datasets.MNIST("data", download=True)
-    except Exception as error:  # urllib, sockets, disk: many kinds
-        raise DataError(
-            "MNIST was not found and could not be downloaded: "
-            f"name its folder in {ENVIRONMENT} or as MNIST(root=...)."
-        ) from error
     return Path("data") / "MNIST" / "raw"

@@ -1,4 +1,8 @@
-"""Trained models that come with the kit: a classifier of digits, and a small diffusion model."""
+"""Trained models that come with the kit.
+
+``recognise`` tells which digits are in images. ``load_parts`` loads the parts of a text-to-image
+model: a small one that draws coloured digits, or Stable Diffusion.
+"""
 
 from helpers.models.digit_classifier import DigitClassifier, digit_classifier, recognise
 from helpers.models.digit_diffusion import (

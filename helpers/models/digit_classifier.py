@@ -1,7 +1,6 @@
-"""A classifier of handwritten digits, to tell what a model has drawn.
+"""A classifier of handwritten digits, which tells what a model has drawn.
 
-Its weights come with the kit; ``scripts/train_digit_classifier.py`` made them and wrote its test
-accuracy next to them.
+``scripts/train_digit_classifier.py`` trained it, and wrote its test accuracy next to its weights.
 """
 
 from __future__ import annotations
@@ -49,10 +48,11 @@ def digit_classifier() -> DigitClassifier:
 
 @torch.no_grad()
 def recognise(images: Tensor, batch_size: int = 1000) -> Tensor:
-    """The digit that each image most looks like.
+    """The digit that each image resembles most.
 
     Args:
         images: (N, 1, 28, 28) in [0, 1].
+        batch_size: number of images that are classified at once.
 
     Returns:
         (N,), int64, 0 to 9.

@@ -1,4 +1,4 @@
-"""Figures of a codebook: where its vectors lie, and how much they are used."""
+"""Figures of codes: a codebook and its use, lengths of vectors, the aggregate posterior."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from helpers.plotting.style import COLOURS, new_figure
 
 
 def plot_codebook(codes: Tensor, usage: Tensor, title: str = "Codebook") -> Figure:
-    """The codes in the plane, each drawn as large as it is used; crosses are never used.
+    """The vectors of a codebook in the plane; the area of each shows how often it is used.
+
+    Vectors that are never used are crosses. The projection is UMAP if it is installed, else PCA.
 
     Args:
         codes: (K, D).
-        usage: how often each was used, (K,).
+        usage: number of times each vector was used, (K,).
         title: above the figure.
     """
     points, method = _project(codes.detach().cpu().float().numpy())
@@ -45,10 +47,10 @@ def plot_codebook(codes: Tensor, usage: Tensor, title: str = "Codebook") -> Figu
 
 
 def plot_spread(vectors: Mapping[str, Tensor]) -> Figure:
-    """Lengths of vectors on a logarithmic axis: the middle half as a box, whiskers from 5 to 95%.
+    """Box plots of the lengths of vectors on a logarithmic axis, with whiskers from 5% to 95%.
 
     Args:
-        vectors: by name, (M, D) each.
+        vectors: (M, D) for each name.
     """
     lengths = {
         name: torch.linalg.vector_norm(rows.detach().cpu().double(), dim=1).clamp(min=1e-12).numpy()
@@ -72,7 +74,7 @@ def plot_spread(vectors: Mapping[str, Tensor]) -> Figure:
 
 
 def _project(codes: Any) -> tuple[Any, str]:
-    """Points (K, 2), and how they were found."""
+    """Points (K, 2), and the name of the method."""
     try:
         from umap import UMAP
     except ImportError:

@@ -1,4 +1,4 @@
-"""Figures of numbers: losses over epochs, a sweep over a setting."""
+"""Curves: losses over epochs, results over the values of a setting."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def plot_losses(
     Args:
         history_or_losses: a history, its losses, or several curves by name, such as
             ``{"training": ..., "test": ...}``.
-        threshold: drawn as a dashed line: the loss must end below it.
+        threshold: drawn as a dashed line; the final loss must be below it.
         title: by default the name in the history, if there is one.
-        ylabel: name the loss and its unit, such as "BCE + KL, nats per image".
+        ylabel: the loss and its unit, such as "BCE + KL, nats per image".
     """
     curves: Mapping[str, Sequence[float]]
     if isinstance(history_or_losses, History):
@@ -71,18 +71,18 @@ def plot_sweep(
     title: str | None = None,
     threshold: float | None = None,
 ) -> Figure:
-    """One result for each size that was tried, on an axis that doubles from tick to tick.
+    """The result for each size that was tried, on a logarithmic axis.
 
     Args:
         xs: the sizes, positive.
-        ys: what came of each.
-        xlabel: what was varied.
-        ylabel: what was measured, with its unit.
+        ys: the result for each size.
+        xlabel: the setting that was varied.
+        ylabel: the quantity that was measured, with its unit.
         title: above the figure.
         threshold: drawn as a dashed line.
 
     Raises:
-        ValueError: if the two differ in length, are empty, or a size is not positive.
+        ValueError: if ``xs`` and ``ys`` differ in length or are empty, or a size is not positive.
     """
     if len(xs) != len(ys) or not xs:
         raise ValueError(
@@ -109,12 +109,12 @@ def plot_sweep(
 
 
 def draw_threshold(axes: Axes, threshold: float, *, above: bool) -> None:
-    """A dashed line with its value, which a training must end below; ``above``: it ended above."""
+    """Draw a pass mark as a dashed line; ``above``: the training ended above it."""
     axes.axhline(threshold, color="#333333", linestyle="--", linewidth=1.2)
     axes.annotate(
         f"pass mark: below {threshold:g}",
         (1, threshold),
-        # On the right, on the side of the line where the curves do not end.
+        # On the right, on the side of the line on which the curves do not end.
         (-6, -13 if above else 5),
         xycoords=axes.get_yaxis_transform(),
         **{**NUMBER, "ha": "right"},

@@ -14,26 +14,26 @@ from torch import Tensor
 
 from helpers.plotting.images import as_pixels, mosaic, plot_image_rows
 
-#: Pictures in a row of the static figure, and screen pixels to a pixel of the interactive one.
+#: Pictures in a row of the fixed figure, and screen pixels per pixel of the interactive picture.
 N_STEPS, ZOOM = 9, 5
 
-#: (lowest, highest) or (lowest, start, highest) for a slider, whole numbers for whole steps; a list
-#: of options for a menu.
+#: (lowest, highest) or (lowest, start, highest) for a slider, with whole numbers for whole steps;
+#: or a list of options for a menu.
 Control = tuple[float, ...] | list[Any]
 
 
 def explore(draw: Callable[..., Tensor], /, **controls: Control) -> Figure:
     """A picture that is redrawn when its controls are moved.
 
-    What is returned is a still figure, which stays in the saved notebook: each row moves one
-    control from end to end and leaves the others where they start. Above it, where ipywidgets is
-    installed, stand the controls themselves.
+    If ipywidgets is installed, the controls and the picture are displayed. The returned figure is
+    fixed and stays in the saved notebook: each of its rows moves one control from end to end, with
+    the others at their start.
 
     Args:
-        draw: called with one value for each control, by name; returns images (N, 1, h, w) or
-            (N, 3, h, w) in [0, 1], or one of them without the first axis.
+        draw: takes one value for each control, by name, and returns images (N, 1, h, w) or
+            (N, 3, h, w) in [0, 1], or one image without the first axis.
         controls: (lowest, highest) or (lowest, start, highest) for a slider, which moves in whole
-            steps if these are whole numbers, or a list of options. A slider without a start begins
+            steps if these are whole numbers; or a list of options. A slider without a start begins
             in the middle, a list with its first option.
     """
     if importlib.util.find_spec("ipywidgets") is not None:
@@ -47,7 +47,7 @@ def explore(draw: Callable[..., Tensor], /, **controls: Control) -> Figure:
 
 
 def _show_controls(draw: Callable[..., Tensor], controls: dict[str, Control]) -> None:
-    """Sliders and menus above a picture that follows them."""
+    """Display sliders and menus above a picture that is redrawn when they change."""
     import ipywidgets
     from IPython.display import display
 

@@ -1,8 +1,4 @@
-"""Figures of images.
-
-Every function returns a matplotlib ``Figure``: as the last line of a notebook cell it is shown
-once; ``display(figure)`` shows it from anywhere, ``figure.savefig("name.png")`` keeps it.
-"""
+"""Figures of images: grids, and rows to compare."""
 
 from __future__ import annotations
 
@@ -23,8 +19,8 @@ def visualize_img_batch(images: Tensor, n: int = 32, title: str | None = None) -
 
     Args:
         images: (N, 1, h, w), (N, 3, h, w) or (N, h, w), floating point in [0, 1].
-        n: how many to show, at most.
-        title: above the grid; by default it says how many images are shown.
+        n: largest number of images to show.
+        title: above the grid; by default the number of images shown.
 
     Raises:
         ValueError: if ``images`` is not a batch of images.
@@ -41,12 +37,12 @@ def visualize_img_batch(images: Tensor, n: int = 32, title: str | None = None) -
 
 
 def plot_image_rows(rows: Mapping[str, Tensor], n: int = 10, title: str | None = None) -> Figure:
-    """Batches above each other, image i of each in column i; the key of a row is its label.
+    """One row for each batch, with image i of each batch in column i; keys are the labels.
 
     Args:
         rows: for example ``{"noisy": noisy, "denoised": output, "clean": images}``; shapes as in
             :func:`visualize_img_batch`, the same in every row.
-        n: how many columns, at most.
+        n: largest number of columns.
         title: above the figure.
 
     Raises:
@@ -79,12 +75,12 @@ def plot_image_rows(rows: Mapping[str, Tensor], n: int = 10, title: str | None =
 
 
 def plot_reconstructions(originals: Tensor, reconstructions: Tensor, n: int = 10) -> Figure:
-    """Originals above what the model made of them, column by column.
+    """Originals in the upper row, their reconstructions in the lower row.
 
     Args:
         originals: (N, 1, h, w), (N, 3, h, w) or (N, h, w) in [0, 1].
         reconstructions: the same shape.
-        n: how many pairs, at most.
+        n: largest number of pairs.
 
     Raises:
         ValueError: if one of them is not a batch of images, or if their image sizes differ.
@@ -97,7 +93,7 @@ GAP = 2
 
 
 def as_pixels(images: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A batch of images as (N, h, w, 3) in [0, 1]; values outside are clipped.
+    """A batch of images as (N, h, w, 3) in [0, 1]; values outside this range are clipped.
 
     Raises:
         ValueError: with one sentence, if it is not a batch of images.
@@ -122,7 +118,7 @@ def as_pixels(images: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
 def mosaic(
     pixels: np.ndarray[Any, np.dtype[np.float32]], columns: int, gap: int = GAP
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Images (N, h, w, 3) side by side in one (H, W, 3), ``gap`` white pixels between them."""
+    """Images (N, h, w, 3) side by side in one image (H, W, 3), with white gaps, in pixels."""
     n, height, width, _ = pixels.shape
     rows = math.ceil(n / columns)
     canvas = np.ones(

@@ -26,15 +26,15 @@ def plot_latent_space(
 ) -> Figure:
     """Where the encoder puts the images: one dot for each image, coloured by its digit.
 
-    A code of more than two numbers is projected on its first two principal components; the title
-    says so, and how much of the variance they hold.
+    Codes of more than two numbers are projected onto their first two principal components; the
+    title says so, with the share of the variance.
 
     Args:
         encoder: (N, 1, 28, 28) -> (N, Z) with Z of at least 2. If it returns several tensors, as a
             VAE's encoder does, the first one (the mean) is drawn.
         loader: batches of (images, labels).
         device: where the encoder is; by default the device of its parameters.
-        max_points: how many images to draw, at most: the first ones of the loader.
+        max_points: largest number of images; they are the first ones of the loader.
 
     Raises:
         ValueError: if the codes cannot be drawn.
@@ -44,12 +44,13 @@ def plot_latent_space(
     classes = sorted(set(labels.tolist()))
     colour_of = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(classes)}
     with new_figure(7.0, 6.0) as (figure, axes):
-        # One scatter, in the order of the loader: digit by digit, the last would hide the others.
+        # One scatter plot in the order of the loader: drawn digit by digit, the last would hide the
+        # others.
         colours = [colour_of[label] for label in labels.tolist()]
         axes.scatter(points[:, 0], points[:, 1], s=8, alpha=0.7, linewidths=0, c=colours)
         for label in classes:
             axes.scatter([], [], s=40, color=colour_of[label], label=str(label))
-            # Ten colours are many: the digit itself stands in the middle of its dots.
+            # Ten colours are hard to tell apart: the digit is also written among its dots.
             middle = np.median(points[labels == label], axis=0)
             axes.annotate(
                 str(label),
@@ -85,7 +86,7 @@ def latent_span(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """The range of the first two numbers of the codes, without the outermost 1% on each side.
 
-    For :func:`plot_latent_space_images`, since a plain autoencoder puts its codes anywhere::
+    For :func:`plot_latent_space_images`, since the codes of an autoencoder may be anywhere::
 
         span, span_y = latent_span(model.encoder, loader, device)
         plot_latent_space_images(model.decoder, device, span=span, span_y=span_y)
@@ -104,19 +105,19 @@ def plot_latent_space_images(
     span: tuple[float, float] = (-3.0, 3.0),
     span_y: tuple[float, float] | None = None,
 ) -> Figure:
-    """What the decoder makes of ``n`` x ``n`` points of a two-dimensional latent space.
+    """What the decoder makes of ``n`` x ``n`` points of a latent space of two dimensions.
 
-    The image at (z_1, z_2) stands where :func:`plot_latent_space` puts the code (z_1, z_2).
+    The image of (z_1, z_2) is where :func:`plot_latent_space` puts the code (z_1, z_2).
 
     Args:
         decoder: (N, 2) -> (N, 1, h, w) or (N, 3, h, w) in [0, 1].
         device: where the decoder is; by default the device of its parameters.
-        n: points in each direction.
+        n: number of points in each direction.
         span: first and last z_1.
         span_y: first and last z_2; by default the same as ``span``.
 
     Raises:
-        ValueError: if a span is empty, or if the decoder returns no batch of images.
+        ValueError: if a span is empty, or if the decoder does not return a batch of images.
     """
     span_y = span if span_y is None else span_y
     if n < 2 or span[0] >= span[1] or span_y[0] >= span_y[1]:
@@ -125,12 +126,12 @@ def plot_latent_space_images(
             f"and span_y={span_y}."
         )
     first, second = np.linspace(*span, n), np.linspace(*span_y, n)
-    # Row by row from the top of the picture, where z_2 is largest.
+    # Row by row, from the top of the picture, where z_2 is largest.
     points = np.stack(np.meshgrid(first, second[::-1]), axis=-1).reshape(-1, 2)
     device = find_device(decoder, device)
     with evaluating(decoder):
         images = decoder(torch.tensor(points, dtype=torch.float32, device=device))
-    # Half a step around the outermost points: each image is centred on its own.
+    # Half a step beyond the outermost points, so that each image is centred on its point.
     x_half, y_half = (first[1] - first[0]) / 2, (second[1] - second[0]) / 2
     with new_figure(7.0, 7.0) as (figure, axes):
         axes.imshow(
@@ -162,7 +163,7 @@ def codes_of(
     """Codes (N, Z) and labels (N,) of the first ``max_points`` images of the loader.
 
     Raises:
-        ValueError: if there are none, if Z is 1, or if a code is not finite.
+        ValueError: if there are no batches, if Z is 1, or if a code is not finite.
     """
     device = find_device(encoder, device)
     codes: list[Tensor] = []
@@ -191,9 +192,10 @@ def codes_of(
 def principal_components(
     codes: np.ndarray[Any, np.dtype[np.float32]],
 ) -> tuple[np.ndarray[Any, Any], float]:
-    """Codes (N, Z) as points (N, 2), and the share of the variance that these hold.
+    """Codes (N, Z) as points (N, 2), and the share of the variance that these have.
 
-    Two numbers stay as they are; more are projected on the two directions of largest variance.
+    Codes of two numbers do not change; longer ones are projected onto the two directions of largest
+    variance.
     """
     if codes.shape[1] == 2:
         return codes, 1.0
@@ -207,7 +209,7 @@ def principal_components(
 
 @contextmanager
 def evaluating(network: Network) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; each layer's own mode again afterwards."""
+    """Evaluation mode and no gradients in the block; afterwards each layer has its mode again."""
     modules = list(network.modules()) if isinstance(network, nn.Module) else []
     modes = [module.training for module in modules]
     for module in modules:
@@ -221,7 +223,7 @@ def evaluating(network: Network) -> Iterator[None]:
 
 
 def find_device(network: Network, device: str | torch.device | None) -> torch.device:
-    """``device``, or where the parameters of ``network`` are, or the CPU."""
+    """``device``, or by default the device of the parameters of ``network``, or the CPU."""
     if device is not None:
         return torch.device(device)
     parameters = network.parameters() if isinstance(network, nn.Module) else iter(())

@@ -1,4 +1,4 @@
-"""One style for all figures: colours, fonts, sizes."""
+"""The style of all figures: colours, fonts, sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-#: Ten colours that people with colour-blindness can tell apart: the "muted" scheme of Paul Tol
+#: Ten colours that colour-blind people can distinguish: the "muted" scheme of Paul Tol
 #: (SRON/EPS/TN/09-002, 2021) and a dark grey.
 COLOURS: tuple[str, ...] = (
     "#332288",
@@ -25,11 +25,11 @@ COLOURS: tuple[str, ...] = (
     "#555555",
     "#999933",
 )
-#: Shapes tell curves apart where colours do not: in print, say.
+#: Shapes distinguish curves where colours do not, for example in print.
 MARKERS = "os^Dv*Pp<>"
-#: A white rim that keeps text readable on top of dots and lines.
+#: A white outline that keeps text readable on top of points and lines.
 HALO = withStroke(linewidth=3.5, foreground="white")
-#: A value written next to its point.
+#: Style of a value that is written next to its point.
 NUMBER: Any = {"textcoords": "offset points", "color": "#333333", "path_effects": [HALO]}
 #: The look of every figure, whatever a notebook has set for its own.
 STYLE: Any = {
@@ -47,17 +47,17 @@ STYLE: Any = {
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of one plot, in inches, in the style of the course."""
+    """A figure with one plot, in the style of the course; width and height are in inches."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
         try:
             yield figure, axes
         finally:
-            # Jupyter shows every open figure below the cell, and the returned one as its result.
+            # Otherwise Jupyter would show it twice: as an open figure and as the result.
             plt.close(figure)
 
 
 def bare(axes: Axes) -> None:
-    """No frame and no grid: for axes that hold images."""
+    """Remove frame and grid, for images."""
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

@@ -1,4 +1,8 @@
-"""Training once and keeping the result: progress, checkpoints, histories, random numbers."""
+"""Training once and keeping the result.
+
+``set_seed`` and ``pick_device`` prepare a training, ``train_or_restore`` runs it with progress and
+checkpoints, and returns a ``History``. ``same_randomness`` leaves the random numbers unchanged.
+"""
 
 from helpers.training.checkpoint import Checkpoint, CheckpointError
 from helpers.training.device import pick_device

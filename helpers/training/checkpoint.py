@@ -1,4 +1,4 @@
-"""The two files of a trained model: its weights and its history."""
+"""The two files of a trained model: weights and history."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ class CheckpointError(Exception):
 class Checkpoint:
     """The two files of one trained model.
 
-    A history that says ``finished`` always belongs to the weights next to it: it is marked
-    unfinished before they are replaced, and finished only after.
+    A history with ``finished`` set always belongs to the weights next to it: it is marked as
+    unfinished before they are replaced, and as finished only afterwards.
+
+    Args:
+        directory: the folder of both files.
+        name: of the model; the files are ``<name>.safetensors`` and ``<name>.json``.
     """
 
     def __init__(self, directory: Path, name: str) -> None:
@@ -30,9 +34,9 @@ class Checkpoint:
         self.history = directory / f"{name}.json"
 
     def save(self, model: nn.Module, history: History, *, finished: bool) -> None:
-        """Write both files; ``history.finished`` becomes ``finished`` at the end."""
-        # Every tensor is copied, since safetensors refuses two names for the same memory (tied
-        # weights), and whoever loads the file should find both names.
+        """Write both files; at the end, ``history.finished`` is set if ``finished``."""
+        # Every tensor is copied: safetensors refuses two names for the same memory (tied weights),
+        # but the file should contain both names.
         state = {
             key: value.detach().cpu().contiguous().clone()
             for key, value in model.state_dict().items()
@@ -44,7 +48,7 @@ class Checkpoint:
             write_atomic(self.history, history.to_json().encode())
 
     def load(self, model: nn.Module) -> None:
-        """Copy the saved weights into ``model``, all of them or none.
+        """Copy the saved weights into ``model``, either all of them or none.
 
         Raises:
             CheckpointError: if the file is damaged or made for another architecture.
@@ -61,10 +65,10 @@ class Checkpoint:
         model.load_state_dict(state, strict=True)
 
     def restore(self, model: nn.Module) -> History | None:
-        """Load a finished training into ``model``; None where there is nothing at all.
+        """Load the result of a finished training into ``model``; None if there is none.
 
         Raises:
-            CheckpointError: if what is there cannot be used.
+            CheckpointError: if there are files that cannot be used.
         """
         if not self.weights.exists() and not self.history.exists():
             return None
@@ -86,11 +90,11 @@ class Checkpoint:
 
 
 def first_difference(saved: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
-    """The first tensor in which two state dicts differ by name or shape, in words; "" if none."""
+    """The first difference in names or shapes between two state dicts, in words; "" if none."""
     for key, tensor in wanted.items():
         if key not in saved:
             return f"it has no {key!r}"
-        # A lazy layer has no shape yet: it takes that of the file.
+        # A lazy layer has no shape yet, and takes that of the file.
         if not is_lazy(tensor) and saved[key].shape != tensor.shape:
             return (
                 f"{key!r} has shape {tuple(saved[key].shape)} there, "

@@ -1,4 +1,4 @@
-"""The device to compute on."""
+"""The device to compute on: GPU or CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def pick_device() -> torch.device:
-    """The fastest device that is here: ``cuda``, else ``mps`` (Apple), else ``cpu``."""
+    """The fastest available device: ``cuda``, else ``mps`` (Apple), else ``cpu``."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

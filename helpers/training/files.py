@@ -1,4 +1,4 @@
-"""Files that are never seen half-written."""
+"""Writing a file in one step."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace ``path`` by ``content`` in one step: a reader sees all of it or nothing.
+    """Write ``content`` to ``path`` in one step: nobody ever reads a half-written file.
 
     Args:
-        mode: the file's permissions; by default everyone on the machine may read it.
+        path: the file; its folder is created if necessary.
+        content: all of its bytes.
+        mode: its permissions; by default everyone on the machine may read it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -20,6 +22,6 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
             file.write(content)
         os.chmod(temporary, mode)
         os.replace(temporary, path)
-    except BaseException:  # also when the student stops the kernel just now
+    except BaseException:  # also if the student stops the kernel at this moment
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -1,4 +1,4 @@
-"""What happened in a training, and how it is kept as JSON."""
+"""The record of a training, and how it is stored as JSON."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import torch
 
 @dataclass
 class History:
-    """What happened in one training.
+    """The record of one training.
 
     Attributes:
         name: the model's name, also that of its files.
-        losses: mean loss of each epoch, as the student's ``train_epoch`` returned it.
-        seconds: how long each epoch took.
-        n_parameters: trainable parameters of the model.
-        device: where the model was: ``cpu``, ``cuda`` or ``mps``.
+        losses: mean loss of each epoch, as returned by the student's ``train_epoch``.
+        seconds: duration of each epoch.
+        n_parameters: number of trainable parameters of the model.
+        device: of the model: ``cpu``, ``cuda`` or ``mps``.
         versions: of ``python``, ``torch`` and ``torchvision``.
-        seed: what ``set_seed`` was last given; None if it was not called.
-        trained_at: when the last epoch ended (ISO 8601, with the offset from UTC), or "".
-        finished: whether all epochs were done.
+        seed: the last one given to ``set_seed``; None if it was not called.
+        trained_at: end of the last epoch (ISO 8601, with the offset from UTC), or "".
+        finished: whether all epochs were completed.
     """
 
     name: str
@@ -45,10 +45,10 @@ class History:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> History:
-        """Read what :meth:`to_json` wrote, and nothing else.
+        """Read the text that :meth:`to_json` wrote; anything else is refused.
 
         Raises:
-            ValueError: with one sentence that names the first thing wrong.
+            ValueError: with one sentence about the first thing that is wrong.
         """
         try:
             data = json.loads(text)
@@ -77,7 +77,7 @@ class History:
 def is_finite_list(value: object) -> bool:
     """Whether ``value`` is a list of finite numbers. A bool does not count as a number."""
     return isinstance(value, list) and all(
-        # The bound comes first: a whole number in JSON may be too large for a float.
+        # A whole number in JSON may be too large for a float.
         type(item) in (int, float) and abs(item) < 1e300
         for item in value
     )
@@ -91,7 +91,7 @@ def is_time(value: object) -> bool:
         return False
 
 
-#: What each entry of a history must be: a test, and the words for it.
+#: For each entry of a history: a test of its value, and the requirement in words.
 HISTORY_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (lambda value: isinstance(value, str), "text"),
     "losses": (is_finite_list, "a list of finite numbers"),
@@ -114,7 +114,7 @@ def plural(n_epochs: int) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the result depends on."""
+    """Versions of Python and of the packages that the result of a training depends on."""
     try:
         torchvision = importlib.metadata.version("torchvision")
     except importlib.metadata.PackageNotFoundError:

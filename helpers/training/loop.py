@@ -1,8 +1,8 @@
-"""Train once, keep the result: progress while it runs, a checkpoint after every epoch.
+"""Training once and keeping the result: progress while it runs, a checkpoint after every epoch.
 
-The training step is the student's own. This file calls it once an epoch, shows how far it is, and
-keeps two files next to the notebook: ``<name>.safetensors`` (the weights) and ``<name>.json`` (what
-happened). Run again, the same line restores them within a second.
+The training step is the student's own. It is called once per epoch, and two files are kept next to
+the notebook: ``<name>.safetensors`` (the weights) and ``<name>.json`` (the history). When the same
+line is run again, it restores them within a second.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from helpers.training.checkpoint import Checkpoint, CheckpointError
 from helpers.training.history import History, plural, versions
 
 with warnings.catch_warnings():
-    # Where ipywidgets is missing, tqdm warns and then draws its bar as text: that is good enough.
+    # Without ipywidgets, tqdm warns and then draws its bar as text, which is good enough.
     warnings.simplefilter("ignore")
     from tqdm.auto import tqdm
 
-#: Every model that was handed to :func:`train_or_restore`, by name: this is where the autograder
-#: finds the models of a notebook.
+#: Every model that was passed to :func:`train_or_restore`, by name. The autograder finds the models
+#: of a notebook here.
 models: dict[str, nn.Module] = {}
-#: The history of each of them, once it was trained or restored.
+#: The history of each of them, once it has been trained or restored.
 histories: dict[str, History] = {}
 
 
 class BatchSource(Protocol):
-    """What a loader must offer: batches to loop over, and how many there are."""
+    """What a loader must provide: a loop over batches, and their number."""
 
     def __iter__(self) -> Iterator[Any]: ...
 
@@ -47,16 +47,15 @@ class BatchSource(Protocol):
 
 
 class Batches:
-    """A loader whose batches advance a progress bar; otherwise it is the loader.
+    """A loader that advances a progress bar; in everything else it is like the loader itself.
 
-    ``len(batches)`` and the attributes (``batches.dataset``, ``batches.batch_size``) are those of
-    the loader.
+    ``len(batches)`` and attributes such as ``batches.dataset`` are those of the loader.
     """
 
     def __init__(self, loader: BatchSource, bar: Any) -> None:
         self.loader = loader
         self.bar = bar
-        #: Where the bar stands when the epoch ends: it never runs ahead of that.
+        #: Position of the bar at the end of the epoch; it does not go beyond it.
         self.epoch_end = 0
 
     def __iter__(self) -> Iterator[Any]:
@@ -69,7 +68,7 @@ class Batches:
         return len(self.loader)
 
     def __getattr__(self, name: str) -> Any:
-        # Only reached for what is not found here. "loader" itself is missing in a half-made copy.
+        # Called only for names that are not found here. An unfinished copy has no "loader" yet.
         if name == "loader":
             raise AttributeError(name)
         return getattr(self.loader, name)
@@ -87,33 +86,33 @@ def train_or_restore(
 ) -> History:
     """Train ``model`` and keep the result, or restore the result of an earlier training.
 
-    After every epoch ``<directory>/<name>.safetensors`` and ``<name>.json`` are written, each in
-    one step, so that stopping at any moment leaves no half-written file. Stopping the kernel (the
-    square button) keeps the last full epoch; the optimizer's state is not kept, so the next run
-    trains anew.
+    After every epoch, ``<directory>/<name>.safetensors`` and ``<name>.json`` are written, each in
+    one step, so stopping at any moment leaves no half-written file. If the kernel is stopped (the
+    square button), the last full epoch is kept. The state of the optimizer is not, so the next run
+    trains again from the beginning.
 
-    Training starts from the weights that ``model`` has: to start afresh, run the cells that build
-    the model and its optimizer as well.
+    Training starts from the current weights of ``model``: to start again, also run the cells that
+    create the model and its optimizer.
 
     Args:
         name: of the model and its files: letters, digits, ``_`` and ``-``.
         model: what ``train_epoch`` trains.
-        train_epoch: makes one pass over the batches that it is given, and returns the mean loss.
-        loader: the batches, in memory or from disk; ``train_epoch`` gets it with a progress bar.
-        n_epochs: how many passes to make, at least 1.
-        directory: where the files are kept.
-        retrain: train even where there is a finished checkpoint.
+        train_epoch: makes one pass over the batches it is given, and returns the mean loss.
+        loader: the batches; ``train_epoch`` is given them with a progress bar.
+        n_epochs: number of passes, at least 1.
+        directory: folder of the two files.
+        retrain: whether to train even if there is a finished checkpoint.
 
     Returns:
-        The history of this training, or of the one restored.
+        The history of this training, or of the restored one.
 
     Raises:
-        ValueError: for a bad ``name`` or ``n_epochs``, or when ``train_epoch`` returns something
-            that is not a finite number.
+        ValueError: if ``name`` or ``n_epochs`` is not allowed, or if ``train_epoch`` does not
+            return a finite number.
     """
     models[name] = model
     if os.environ.get("LATENT_LAB_WORKER"):
-        # The autograder loads what was handed in by itself: it never trains here.
+        # The autograder itself loads what was handed in; nothing is trained.
         return History(name)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"The name {name!r} should have only letters, digits, '_' and '-'.")
@@ -142,14 +141,14 @@ def train(
     loader: BatchSource,
     n_epochs: int,
 ) -> History:
-    """The training itself: epochs, progress, a checkpoint after each of them."""
+    """Train for ``n_epochs``, with a progress bar and a checkpoint after each epoch."""
     history = History(
         checkpoint.name,
         device=next((p.device.type for p in model.parameters()), "cpu"),
         versions=versions(),
         seed=randomness.last_seed,
     )
-    # One bar for all epochs, so that the time left is the time until the training ends.
+    # One bar for all epochs, so that it shows the time left until the end of the training.
     bar = tqdm(total=n_epochs * len(loader), unit="batch")
     batches = Batches(loader, bar)
     saved = 0
@@ -163,17 +162,17 @@ def train(
             bar.set_postfix(loss=f"{loss:.4g}")
             history.losses.append(loss)
             history.seconds.append(round(time.perf_counter() - start, 3))
-            history.n_parameters = count_parameters(model)  # now that lazy layers have their size
+            history.n_parameters = count_parameters(model)  # now, when lazy layers have their sizes
             history.trained_at = datetime.now().astimezone().isoformat(timespec="seconds")
             checkpoint.save(model, history, finished=epoch == n_epochs)
             saved = epoch
     except KeyboardInterrupt:
         bar.close()
-        # Stopped while an epoch was being saved: that one does not count.
+        # An epoch that was being saved when the kernel was stopped does not count.
         del history.losses[saved:], history.seconds[saved:]
         history.finished = False
         if saved:
-            checkpoint.load(model)  # the model goes back to the end of its last full epoch
+            checkpoint.load(model)  # the model as it was at the end of its last full epoch
         print(describe_stopped(checkpoint, history))
         return history
     finally:
@@ -186,24 +185,21 @@ def train(
 
 
 def as_loss(value: object, epoch: int) -> float:
-    """What ``train_epoch`` returned, as a finite number.
+    """The value returned by ``train_epoch``, as a finite number.
 
     Raises:
-        ValueError: with the likely cause.
+        ValueError: if it is not one; the text gives the likely cause.
     """
     if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) == 1:
         value = value.item()
     if value is None:
         raise ValueError("Your train_epoch returned None: return the mean loss of the epoch.")
-    if isinstance(value, Tensor | np.ndarray):
-        raise ValueError(
-            f"Your train_epoch returned a tensor of shape {tuple(value.shape)}: return one number, "
-            f"the mean loss of the epoch."
-        )
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        kind = f"something of type {type(value).__name__}"
+        if isinstance(value, Tensor | np.ndarray):
+            kind = f"a tensor of shape {tuple(value.shape)}"
         raise ValueError(
-            f"Your train_epoch returned something of type {type(value).__name__}: return one "
-            f"number, the mean loss of the epoch."
+            f"Your train_epoch returned {kind}: return one number, the mean loss of the epoch."
         )
     loss = float(value)
     if not math.isfinite(loss):
@@ -215,20 +211,19 @@ def as_loss(value: object, epoch: int) -> float:
 
 
 def describe_restored(history: History, checkpoint: Checkpoint, n_epochs: int) -> str:
-    """One line on what was restored, and how to train again."""
+    """One line about what was restored and how to train again."""
     when = history.trained_at[:16].replace("T", " ")
     epochs = plural(len(history.losses))
     if len(history.losses) != n_epochs:
         epochs += f" (n_epochs is now {n_epochs})"
     return (
         f"Restored {history.name!r}, trained on {when}: {epochs}, last loss "
-        f"{history.losses[-1]:.4g}. To train again, delete "
-        f"{checkpoint.weights}."
+        f"{history.losses[-1]:.4g}. To train again, delete {checkpoint.weights}."
     )
 
 
 def describe_stopped(checkpoint: Checkpoint, history: History) -> str:
-    """One line on what an interrupted training leaves."""
+    """One line about what remains of an interrupted training."""
     if not history.losses:
         return (
             f"Stopped {history.name!r} within the first epoch: nothing was written to "
@@ -241,6 +236,6 @@ def describe_stopped(checkpoint: Checkpoint, history: History) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people say it: ``45 s``, ``3 min 20 s``."""
+    """A length of time, such as ``45 s`` or ``3 min 20 s``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

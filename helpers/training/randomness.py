@@ -1,4 +1,4 @@
-"""Random numbers: seeding all sources, and leaving their state as it was."""
+"""Random numbers: seeding all generators, and restoring their states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 
 def random_state() -> tuple[Any, ...]:
-    """The states of Python's, NumPy's and torch's random numbers on the CPU, to be compared."""
+    """The states of the random number generators of Python, NumPy and torch (CPU), to compare."""
     numpy: Any = np.random.get_state()
     torchs = torch.get_rng_state().numpy().tobytes()
     return random.getstate(), numpy[1].tobytes(), *numpy[2:], torchs
@@ -20,9 +20,9 @@ def random_state() -> tuple[Any, ...]:
 
 @contextmanager
 def same_randomness() -> Iterator[None]:
-    """Leave the state of every random number generator as it was: Python's, NumPy's and torch's."""
+    """Restore the random number generators of Python, NumPy and torch at the end of the block."""
     python, numpy = random.getstate(), np.random.get_state()
-    # All GPUs by name: left to itself, torch warns where there are two, as on Kaggle.
+    # All GPUs, explicitly: by default, torch warns if there are several, as on Kaggle.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else None
     try:
         with torch.random.fork_rng(devices):
@@ -33,17 +33,23 @@ def same_randomness() -> Iterator[None]:
 
 
 def set_seed(seed: int) -> None:
-    """Start the random numbers of Python, NumPy and torch from ``seed``, 0 to 2**32 - 1.
+    """Seed the random number generators of Python, NumPy and torch.
 
     The same seed on the same machine gives the same training; other hardware rounds differently.
+
+    Args:
+        seed: 0 to 2**32 - 1.
+
+    Raises:
+        ValueError: if the seed is out of range.
     """
     global last_seed
-    np.random.seed(seed)  # first, since it is the one that refuses a seed out of range
+    np.random.seed(seed)  # first, since it refuses a seed out of range
     random.seed(seed)
     torch.manual_seed(seed)  # the CPU and the current GPU...
-    torch.cuda.manual_seed_all(seed)  # ...and every further GPU; without a GPU it does nothing
+    torch.cuda.manual_seed_all(seed)  # ...and all other GPUs; without a GPU, it does nothing
     last_seed = seed
 
 
-#: What :func:`set_seed` was last given; it goes into the history.
+#: The last seed given to :func:`set_seed`; it is stored in the history.
 last_seed: int | None = None
