@@ -1,7 +1,5 @@
 """``make demo``: grades a class of six from start to end, then one hand-in per deliverable."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from pathlib import Path

@@ -4,8 +4,6 @@ Those imports take seconds. If no file of the course, the hand-ins or the grader
 another grading would print what the last one printed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -6,8 +6,6 @@ of the same notebooks with its own preprocessor, which runs every cell again, wi
 figures.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import statistics

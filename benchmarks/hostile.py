@@ -5,8 +5,6 @@ best isolation level of this machine and at the next lower one. An honest notebo
 beginning, after every ten attacks and at the end.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

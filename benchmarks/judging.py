@@ -5,8 +5,6 @@ run: by the judge, from the checkpoint; and by nbgrader's executing preprocessor
 cell again, with training and figures.
 """
 
-from __future__ import annotations
-
 import statistics
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """Compares ``helpers.data.Loader`` with a DataLoader with two workers: seconds per epoch."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Describes this machine, and saves what a benchmark measured on it."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

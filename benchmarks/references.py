@@ -6,8 +6,6 @@ deliverables). The exit code is 1 unless every reference has full marks. With ``
 figure of each notebook is saved in ``docs/images``, for the map of the course.
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import io

@@ -1,7 +1,5 @@
 """The size of a model: its number of trainable parameters, and a table for the report."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io

@@ -1,7 +1,5 @@
 """The facts of the course. Texts, checks, grader and documentation read them from here."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -6,8 +6,6 @@ classes; nothing else in it is run), loads the checkpoint, and writes a JPEG fil
 and its variations.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import json

@@ -1,7 +1,5 @@
 """What a notebook calls: ``check`` after each task and ``handin`` at the end."""
 
-from __future__ import annotations
-
 import ast
 import html
 import json

@@ -4,8 +4,6 @@
 entries are called ``<split>/<class>/<number>.jpg``, and copies the first images of each class.
 """
 
-from __future__ import annotations
-
 import sys
 import tarfile
 import zipfile

@@ -9,8 +9,6 @@ takes a quarter of an hour on one core. The stages can be run one by one (``text
 measure``).
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 import json

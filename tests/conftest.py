@@ -1,7 +1,5 @@
 """What several test files need: the reference, trained once."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

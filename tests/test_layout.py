@@ -1,7 +1,5 @@
 """The borders between packages, and one meaning for each name. CONTRIBUTING.md draws the layers."""
 
-from __future__ import annotations
-
 import ast
 from collections import Counter
 from collections.abc import Iterator

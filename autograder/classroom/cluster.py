@@ -5,8 +5,6 @@ runs student code in its own sandbox. The connections are encrypted and authenti
 is set up in Dask's configuration; see docs/grading.md.
 """
 
-from __future__ import annotations
-
 import io
 import tempfile
 import zipfile

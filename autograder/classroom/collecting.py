@@ -1,7 +1,5 @@
 """Collects hand-ins from a folder into ``course/submitted``."""
 
-from __future__ import annotations
-
 import tempfile
 from codecs import BOM_UTF8
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Computes the coordinates of the drawings on the pages; the templates draw them."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Writes the marks of the class as CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

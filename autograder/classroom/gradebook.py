@@ -4,8 +4,6 @@ The judge has written one result file per submission before; one process then wr
 into the database. It may be killed at any moment and started again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import sqlite3

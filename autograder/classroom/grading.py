@@ -1,7 +1,5 @@
 """Grades a class: collects, judges what is new, fills the gradebook, writes feedback and pages."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Judges many submissions on this machine, one after another or several at the same time."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

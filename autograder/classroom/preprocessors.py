@@ -3,8 +3,6 @@
 ``nbgrader autograde``, the formgrader's button and ``autograder grade`` all use them.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import math

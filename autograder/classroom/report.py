@@ -4,8 +4,6 @@ Titles, messages and students' names are untrusted text; the templates escape al
 never see what a hidden check is, or what went wrong inside the grader.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

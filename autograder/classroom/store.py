@@ -5,8 +5,6 @@ replaces the old one. If only the checks are new, the new result is kept in anot
 somebody has seen the difference and accepts it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

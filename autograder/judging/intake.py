@@ -4,8 +4,6 @@ Nothing is unpacked to disk, no link is followed, and sizes are checked before b
 Anything wrong with a hand-in raises one :class:`IntakeError`, whose text is for the student.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

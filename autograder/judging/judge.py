@@ -4,8 +4,6 @@ This runs outside the sandbox. Everything that decides a mark is computed here; 
 sandboxed processes, which run untrusted code, are only data for it.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from functools import partial

@@ -4,8 +4,6 @@ Each cell has one marker, such as ``solution="name"``, which gives the cell's ki
 student's notebook, the order in which the judge runs cells, and the points are derived from these.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from dataclasses import dataclass, fields

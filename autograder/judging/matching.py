@@ -6,8 +6,6 @@ are put back into the master's order, and locked ones get the master's text. Eac
 student added stays after the recognised cell that it followed.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterable, Sequence

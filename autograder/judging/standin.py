@@ -6,8 +6,6 @@ CIFAR-10. With so few images, a training loop that a student left in a cell of t
 quickly.
 """
 
-from __future__ import annotations
-
 import atexit
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """The version of the checks: a hash of everything that decides a mark."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from functools import cache

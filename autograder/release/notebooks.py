@@ -4,8 +4,6 @@ The same master always gives the same bytes: cell ids come from the cells' names
 dates. ``notebooks/`` is committed, so that GitHub, Colab and Kaggle can open the notebooks.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

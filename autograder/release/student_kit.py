@@ -1,7 +1,5 @@
 """Makes the students' zip: helpers, data sets and released notebooks."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 import zipfile

@@ -4,8 +4,6 @@ Prints which checks each solution lost, and why. The solutions are the kit's own
 sandbox; without one they run in a tenth of the time. ``--judge`` sends them through the real judge.
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import sys

@@ -1,7 +1,5 @@
 """Wrong and right solutions, each of which names the checks that it must lose."""
 
-from __future__ import annotations
-
 import io
 import os
 import tempfile

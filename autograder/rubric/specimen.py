@@ -1,7 +1,5 @@
 """Makes submissions from a master, for the demonstration, the tests and the benchmarks."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Tests a sandbox with a process that tries to break out of it."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Callable

@@ -5,8 +5,6 @@ together or write to /tmp. Control groups do; creating one needs root. Versions 
 supported.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 import time

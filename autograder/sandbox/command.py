@@ -1,7 +1,5 @@
 """Builds the commands that start a sandboxed Python: bubblewrap's, and the plain one."""
 
-from __future__ import annotations
-
 import atexit
 import json
 import os

@@ -3,8 +3,6 @@
 Importing torch takes most of the time of starting a process.
 """
 
-from __future__ import annotations
-
 import atexit
 import json
 import os

@@ -9,8 +9,6 @@ confined by Landlock and seccomp; level 0 is one with resource limits only. Thes
 practice scores on machines without bubblewrap, never for marks.
 """
 
-from __future__ import annotations
-
 import shutil
 import socket
 import tempfile

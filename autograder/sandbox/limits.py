@@ -1,7 +1,5 @@
 """The resources that one sandboxed process may use."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

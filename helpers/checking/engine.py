@@ -1,7 +1,5 @@
 """Executes the requests of checks, in the process of the student's code."""
 
-from __future__ import annotations
-
 import importlib
 import linecache
 import random

@@ -1,7 +1,5 @@
 """What a check expects of a value, and the sentence that a student reads if it is not met."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn

@@ -6,8 +6,6 @@ sentence what is right. It returns None or a note worth reading, or calls
 package of its own.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence

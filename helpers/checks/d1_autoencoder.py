@@ -1,7 +1,5 @@
 """The checks of deliverable 1 that students can see."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The checks of deliverable 2 that students can see."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

@@ -1,7 +1,5 @@
 """The checks of deliverable 3 that students can see."""
 
-from __future__ import annotations
-
 import torch
 
 from helpers.checking import Submission, check

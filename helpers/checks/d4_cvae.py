@@ -1,7 +1,5 @@
 """The checks of deliverable 4 that students can see."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

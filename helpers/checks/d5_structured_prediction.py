@@ -1,7 +1,5 @@
 """The checks of deliverable 5 that students can see."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import partial

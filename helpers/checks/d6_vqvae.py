@@ -1,7 +1,5 @@
 """The checks of deliverable 6 that students see."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

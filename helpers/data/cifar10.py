@@ -5,8 +5,6 @@ from tiny images", 2009): 4,000 for training and 1,000 for testing, as JPEG file
 one folder per class. They are enough for a model to learn within minutes on a CPU.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import zipfile

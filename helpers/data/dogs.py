@@ -4,8 +4,6 @@ Those in the kit are the dogs of its sample of CIFAR-10, 32 x 32 pixels. The oth
 the Oxford-IIIT Pet data set (Parkhi et al., "Cats and dogs", 2012), which have various sizes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path

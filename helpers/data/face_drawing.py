@@ -7,8 +7,6 @@ Lengths are in units of half the height of the head; x points to the right, y po
 origin is the centre of the head.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

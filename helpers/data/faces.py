@@ -4,8 +4,6 @@ CelebA is by Liu, Luo, Wang & Tang, "Deep learning face attributes in the wild" 
 have the size of its pictures and need no download; :mod:`helpers.data.face_drawing` explains them.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from typing import Any

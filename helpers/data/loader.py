@@ -1,7 +1,5 @@
 """A loader for data sets that fit in memory: DataLoader's loop without its work for each image."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 

@@ -4,8 +4,6 @@ The files are the original gzip-compressed IDX files (LeCun, Cortes & Burges, "T
 handwritten digits"): a big-endian header with a magic number and the sizes, then a byte per value.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import math

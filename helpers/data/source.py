@@ -1,7 +1,5 @@
 """What the data sets share: where their files are, how items are made, how a download fails."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

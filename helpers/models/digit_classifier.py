@@ -3,8 +3,6 @@
 ``scripts/train_digit_classifier.py`` trained it, and wrote its test accuracy next to its weights.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from itertools import pairwise
 from pathlib import Path

@@ -5,8 +5,6 @@ The small model that comes with this kit draws handwritten digits in colour;
 the digit that was asked for. Its files are laid out like the large one's: a folder for each part.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from dataclasses import dataclass

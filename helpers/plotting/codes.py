@@ -1,7 +1,5 @@
 """Figures of codes: a codebook and its use, lengths of vectors, the aggregate posterior."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

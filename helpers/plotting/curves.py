@@ -1,7 +1,5 @@
 """Curves: losses over epochs, results over the values of a setting."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes

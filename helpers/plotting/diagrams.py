@@ -1,7 +1,5 @@
 """Diagrams of the models, for the explanations in the notebooks."""
 
-from __future__ import annotations
-
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse

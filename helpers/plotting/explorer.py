@@ -1,7 +1,5 @@
 """Pictures controlled by sliders; without widgets, a fixed picture."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Figures of images: grids, and rows to compare."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Figures of the latent space: where the codes are, and what the decoder makes of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

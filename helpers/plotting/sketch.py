@@ -1,7 +1,5 @@
 """The parts that diagrams of models are drawn with: images, boxes, arrows and labels."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The two files of a trained model: weights and history."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import safetensors.torch

@@ -1,7 +1,5 @@
 """The device to compute on: GPU or CPU."""
 
-from __future__ import annotations
-
 import torch
 
 

@@ -1,7 +1,5 @@
 """Writing a file in one step."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path

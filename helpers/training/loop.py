@@ -5,8 +5,6 @@ the notebook: ``<name>.safetensors`` (the weights) and ``<name>.json`` (the hist
 line is run again, it restores them within a second.
 """
 
-from __future__ import annotations
-
 import math
 import numbers
 import os

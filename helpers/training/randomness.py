@@ -1,7 +1,5 @@
 """Random numbers: seeding all generators, and restoring their states."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager

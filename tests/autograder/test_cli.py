@@ -1,7 +1,5 @@
 """The command line: one clear sentence and an exit code for what cannot be done."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

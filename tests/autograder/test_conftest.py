@@ -1,7 +1,5 @@
 """``pytest autograder --submission PATH`` says what the judge says."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

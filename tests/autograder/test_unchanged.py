@@ -1,7 +1,5 @@
 """A grading that has nothing to do says so at once, and one that has something never does."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

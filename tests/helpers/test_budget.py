@@ -1,7 +1,5 @@
 """Parameter counts and the torchsummary text."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

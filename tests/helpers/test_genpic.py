@@ -1,7 +1,5 @@
 """The command ``genpic``, as a process of its own, with the solved notebook of deliverable 9."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

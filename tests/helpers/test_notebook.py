@@ -1,7 +1,5 @@
 """What a notebook calls: in a real kernel, and its parts one by one."""
 
-from __future__ import annotations
-
 import gc
 import json
 import random

@@ -1,7 +1,5 @@
 """The documentation: its examples run, its links lead somewhere, and no public name is missing."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Killed at any moment, again and again, grading ends with the same gradebook."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -1,7 +1,5 @@
 """A full disk, a gradebook that is locked or damaged: one clear sentence, and nothing is lost."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sqlite3

@@ -1,7 +1,5 @@
 """The notebooks with the oldest versions that pyproject.toml allows a student to have."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """What a new machine is told to install."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """macOS and Windows: the student's side and ``release`` work; judging says that it needs Linux."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -4,8 +4,6 @@ Colab, Kaggle without internet, a computer with the kit unpacked: what differs b
 the kit lies, and the cell is run with it lying there.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

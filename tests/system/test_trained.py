@@ -1,7 +1,5 @@
 """Trained submissions through the real judge: the reference, and those that only look trained."""
 
-from __future__ import annotations
-
 import json
 import math
 import subprocess

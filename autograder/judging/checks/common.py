@@ -1,7 +1,5 @@
 """Hidden checks that several deliverables have in common."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The checks of deliverable 11 that students do not see."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The checks of deliverable 1 that students cannot see."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from autograder.judging.checks.common import (

@@ -1,7 +1,5 @@
 """The checks of deliverable 3 that students cannot see."""
 
-from __future__ import annotations
-
 from autograder.judging.checks.common import check_test_score, check_training_mode
 from helpers.checking import Submission, check
 from helpers.checks.common import vae_loss, vae_model

@@ -1,7 +1,5 @@
 """The checks of deliverable 5 that students cannot see."""
 
-from __future__ import annotations
-
 import torch
 
 from autograder.judging.checks.common import check_test_score

@@ -1,7 +1,5 @@
 """The checks of deliverable 6 that students do not see."""
 
-from __future__ import annotations
-
 from autograder.judging.checks.common import check_training_mode
 from helpers.checking import Submission, check, expect
 from helpers.checks.d6_vqvae import findings, trial

@@ -1,7 +1,5 @@
 """The checks of deliverable 7 that students cannot see."""
 
-from __future__ import annotations
-
 from autograder.judging.checks.common import check_test_score, check_training_mode
 from helpers.checks.d7_elbo.model import D7, trial
 from helpers.checks.d7_elbo.result import findings

@@ -1,7 +1,5 @@
 """The checks of deliverable 8 that students cannot see."""
 
-from __future__ import annotations
-
 from autograder.judging.checks.common import check_training_mode
 from helpers.checking import Submission, check, expect
 from helpers.checks.d8_conv_vae.model import D8, trial

@@ -1,7 +1,5 @@
 """The checks of deliverable 9 that students do not see."""
 
-from __future__ import annotations
-
 from autograder.judging.checks.common import check_training_mode
 from helpers.checking import Submission, check, expect
 from helpers.checks.common.architecture import expect_all_used

@@ -11,8 +11,6 @@ and the worker itself. The worker is process 1 of its own process namespace, so 
 started dies with it. Apart from what workers need, only the standard library is imported.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os

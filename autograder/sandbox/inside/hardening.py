@@ -6,8 +6,6 @@ and signals. seccomp refuses system calls that no notebook needs. This module ru
 and imports only the standard library.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

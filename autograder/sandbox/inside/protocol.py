@@ -5,8 +5,6 @@ is pickled, in either direction. The judge trusts nothing that it reads: sizes a
 bytes are read, and anything wrong with a message raises :class:`ProtocolError`.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import socket

@@ -4,8 +4,6 @@ Nothing here is trusted or secret. Student code shares this process and may chan
 can achieve by that is to give wrong answers, which the judge expects anyway.
 """
 
-from __future__ import annotations
-
 import importlib
 import signal
 import socket

@@ -1,7 +1,5 @@
 """A student's training loop that gathers gradients over several batches, tried out."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

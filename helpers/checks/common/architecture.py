@@ -1,7 +1,5 @@
 """The layers of a model, and properties of its outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 
 from torch import Tensor

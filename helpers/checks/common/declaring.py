@@ -4,8 +4,6 @@ Such checks differ in their points, limits and a few words. ``check_budget(__nam
 registers one as if it were defined in the module that calls it.
 """
 
-from __future__ import annotations
-
 from helpers.checking import CheckFunction, check
 from helpers.deliverables import DELIVERABLES, Deliverable
 

@@ -1,7 +1,5 @@
 """Images for trying out a model."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import torch

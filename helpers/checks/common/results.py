@@ -1,7 +1,5 @@
 """Measuring a trained model once, and the checks of it that most deliverables have."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Sampling in a variational autoencoder: from the posterior of an image and from the prior."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

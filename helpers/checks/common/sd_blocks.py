@@ -3,8 +3,6 @@
 These functions can make the usual mistakes on request, so that a check can name the one it finds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The settings of a notebook: sizes, epochs, the optimiser and the model's budget."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from helpers.checking import Submission, expect

@@ -1,7 +1,5 @@
 """Small models with which a student's training loop is tried out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Tries out a student's training loop on a tiny model and compares it with the right training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

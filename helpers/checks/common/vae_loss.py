@@ -1,7 +1,5 @@
 """The loss of a variational autoencoder: a reconstruction term and the KL divergence."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 

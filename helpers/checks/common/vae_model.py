@@ -1,7 +1,5 @@
 """The variational autoencoders of deliverables 3 to 5: their layers and their forward method."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The losses of trained variational autoencoders, with codes sampled by the judge."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The checks of the blocks: attention, residual blocks and resampling."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

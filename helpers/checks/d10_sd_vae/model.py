@@ -1,7 +1,5 @@
 """The checks of the model: moments, draws, scaled latents, and the way back to images."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

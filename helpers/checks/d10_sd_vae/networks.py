@@ -1,7 +1,5 @@
 """The checks of the encoder and the decoder: their layers, and their size at full width."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """The checks of the eight repairs, one for each faulty function."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The checks of the loss, of the data and of train_epoch."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

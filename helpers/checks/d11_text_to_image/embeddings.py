@@ -1,7 +1,5 @@
 """The checks of prompt_to_emb: from texts to vectors."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

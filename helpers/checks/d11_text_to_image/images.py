@@ -1,7 +1,5 @@
 """The checks of latents_to_pil: from latents to images."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The checks of emb_to_latents: from vectors of texts to latents, by guided diffusion."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The checks of what the student's functions draw together, with the small model."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

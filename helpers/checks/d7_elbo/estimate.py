@@ -1,7 +1,5 @@
 """The checks of the importance-weighted estimate of log p(x)."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The checks of the model: its draws, its loss, its training, and the codes of images."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from typing import Any

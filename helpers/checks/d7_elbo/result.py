@@ -1,7 +1,5 @@
 """The checks of the trained model."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """The checks of the model: its layers, its draws, its loss, its training and its settings."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """The checks of pictures: the range of pixels, mixtures, and a grid of the latent plane."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The checks of the model: its input, its layers, its forward."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

@@ -1,7 +1,5 @@
 """The checks of the trained model."""
 
-from __future__ import annotations
-
 import math
 import secrets
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The checks of the loss, the training, the validation, and of keeping the best model."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The checks of the variations, and of the file that shows them."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """A class judged over Dask on loopback, encrypted, while one of two workers is killed."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

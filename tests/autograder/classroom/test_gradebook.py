@@ -1,7 +1,5 @@
 """A class of made-up students through the real nbgrader; the judge's word is made up as well."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import os

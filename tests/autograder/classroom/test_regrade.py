@@ -1,7 +1,5 @@
 """When the checks change: judged again for real, shown first, written when accepted."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What people read: nothing hidden shown, nothing of a stranger's run, nothing that is no mark."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

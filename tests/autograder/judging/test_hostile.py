@@ -5,8 +5,6 @@ says what it tries. Marks are compared, check cell by check cell, with those of 
 without the attack.
 """
 
-from __future__ import annotations
-
 import secrets
 import textwrap
 import time

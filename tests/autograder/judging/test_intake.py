@@ -1,7 +1,5 @@
 """Hand-ins of every shape: what can be read is read, and the rest is refused in one sentence."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Notebooks that an editor or a student has turned upside down: same program, same marks."""
 
-from __future__ import annotations
-
 import copy
 import random
 from collections.abc import Callable

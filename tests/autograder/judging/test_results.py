@@ -1,7 +1,5 @@
 """Each deliverable's result, where nothing was trained: lost, and never an error of anybody's."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

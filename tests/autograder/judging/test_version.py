@@ -1,7 +1,5 @@
 """Which changes make results stale: those of what decides a mark, of this deliverable alone."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What students get: in step with the masters, the same bytes each time, and nothing secret."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import subprocess

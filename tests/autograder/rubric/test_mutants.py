@@ -1,7 +1,5 @@
 """The rubric's own test: wrong solutions lose what they name, and right ones keep all."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The border between judge and sandbox: what crosses it, and all that must not."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

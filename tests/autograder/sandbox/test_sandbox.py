@@ -1,7 +1,5 @@
 """The sandbox from within: what code that wants out can see, reach, keep and leave behind."""
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os

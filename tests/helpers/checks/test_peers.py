@@ -3,8 +3,6 @@
 Deliverables 10 and 11 have theirs, diffusers, in tests of their own.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The reference of deliverable 10 against the autoencoder of ``diffusers``, and its drawing."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

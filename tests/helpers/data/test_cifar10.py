@@ -1,7 +1,5 @@
 """The sample of CIFAR-10 that comes with the kit, and what happens when it is not there."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

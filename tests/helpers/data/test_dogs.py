@@ -1,7 +1,5 @@
 """Photographs of dogs: those in the kit, those of the Pet data set, and without either."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Drawn faces, and photographs in CelebA's own format."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

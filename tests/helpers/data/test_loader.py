@@ -1,7 +1,5 @@
 """The resident loader against the real DataLoader: the same batches, whatever the transform."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from pathlib import Path

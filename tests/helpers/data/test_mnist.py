@@ -1,7 +1,5 @@
 """MNIST: where it is looked for, what becomes of damaged files, and that it is torchvision's."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import shutil

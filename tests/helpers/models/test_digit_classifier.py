@@ -1,7 +1,5 @@
 """The digit classifier that ships with the kit."""
 
-from __future__ import annotations
-
 import json
 
 from helpers.data import mnist_tensors

@@ -1,7 +1,5 @@
 """The parts of text-to-image models: loaded one by one, and joined as the library joins them."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from pathlib import Path

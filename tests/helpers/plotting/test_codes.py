@@ -1,7 +1,5 @@
 """Figures of a codebook."""
 
-from __future__ import annotations
-
 import torch
 
 from helpers.plotting import plot_codebook, plot_spread

@@ -1,7 +1,5 @@
 """Pictures with controls: what is drawn, when it is drawn anew, and what stands still."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures: what they show, what they refuse, what they leave as it was."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import matplotlib as mpl

@@ -1,7 +1,5 @@
 """The picture of all codes taken together."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Training, its checkpoint and its history, with a real model on a few random images."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
