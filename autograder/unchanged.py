@@ -42,7 +42,7 @@ def remember(
 def _state(course: Path, handins: Path | None, options: tuple[object, ...]) -> str:
     """A hash of the sizes and modification times of all files that grading reads or writes."""
     digest = hashlib.sha256(repr(options).encode())
-    code = (ROOT / name for name in ("autograder", "helpers", "solutions"))
+    code = (ROOT / name for name in ("autograder", "helpers", "solutions", "nbgrader_config.py"))
     for folder in (*code, course, *([] if handins is None else [handins])):
         for path in sorted(_files(folder)):
             about = path.lstat()
@@ -51,6 +51,9 @@ def _state(course: Path, handins: Path | None, options: tuple[object, ...]) -> s
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    """All files in a folder, or the file itself."""
+    if folder.is_file():
+        yield folder
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__"]
         yield from (Path(parent, name) for name in names if name != NAME)

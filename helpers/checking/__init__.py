@@ -26,6 +26,7 @@ from helpers.checking.registry import (
     Result,
     Status,
     check,
+    deliverable_in,
     load_checks,
     run,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Submission",
     "check",
     "close",
+    "deliverable_in",
     "expect",
     "expect_close",
     "expect_gradients",

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from helpers.checking.expect import CheckFailedError
 from helpers.checking.submission import StudentError, Submission
-from helpers.deliverables import DELIVERABLES
+from helpers.deliverables import DELIVERABLES, Deliverable
 
 CheckFunction = Callable[[Submission], str | None]
 
@@ -84,9 +84,8 @@ def check(cell: str, *, points: float) -> Callable[[CheckFunction], CheckFunctio
     """
 
     def register(function: CheckFunction) -> CheckFunction:
-        parts = function.__module__.split(".")
-        number = next(n for n, part in enumerate(parts) if part in DELIVERABLES)
-        package, deliverable = ".".join(parts[:number]), parts[number]
+        deliverable = deliverable_in(function.__module__).id
+        package = function.__module__.partition(f".{deliverable}")[0]
         title = " ".join((function.__doc__ or "").split())
         if not title:
             raise ValueError(f"The check {function.__name__} needs a docstring: students read it.")
@@ -98,6 +97,11 @@ def check(cell: str, *, points: float) -> Callable[[CheckFunction], CheckFunctio
         return function
 
     return register
+
+
+def deliverable_in(module: str) -> Deliverable:
+    """The deliverable that a module of checks belongs to."""
+    return next(DELIVERABLES[part] for part in module.split(".") if part in DELIVERABLES)
 
 
 def load_checks(deliverable: str, packages: Sequence[str] = (PUBLIC,)) -> list[Check]:

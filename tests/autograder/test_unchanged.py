@@ -63,11 +63,14 @@ def test_every_change_counts(change: Callable[[Path], object], course: Path) -> 
     assert unchanged.recall(course, handins) is None
 
 
-def test_a_change_of_the_grader_counts(course: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["helpers/checks.py", "nbgrader_config.py"])
+def test_a_change_of_the_grader_counts(
+    name: str, course: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(unchanged, "ROOT", course.parent)
     unchanged.remember(SAID, course, None)
-    (course.parent / "helpers").mkdir()
-    (course.parent / "helpers" / "checks.py").write_text("")
+    (course.parent / name).parent.mkdir(exist_ok=True)
+    (course.parent / name).write_text("")
     assert unchanged.recall(course, None) is None
 
 

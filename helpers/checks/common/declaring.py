@@ -5,7 +5,6 @@ registers one as if it were defined in the module that calls it.
 """
 
 from helpers.checking import CheckFunction, check
-from helpers.deliverables import DELIVERABLES, Deliverable
 
 
 def declare(
@@ -22,8 +21,3 @@ def declare(
     """
     function.__module__, function.__name__, function.__doc__ = module, name, title
     check(cell, points=points)(function)
-
-
-def deliverable_in(module: str) -> Deliverable:
-    """The deliverable that a module of checks belongs to."""
-    return next(DELIVERABLES[part] for part in module.split(".") if part in DELIVERABLES)

@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 from torch.nn import functional
 
-from helpers.checking import CheckFailedError, StudentError, Submission, expect
-from helpers.checks.common.declaring import declare, deliverable_in
+from helpers.checking import CheckFailedError, StudentError, Submission, deliverable_in, expect
+from helpers.checks.common.declaring import declare
 from helpers.checks.common.settings import within_budget
 
 T = TypeVar("T")

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from helpers.checking import Submission, expect
-from helpers.checks.common.declaring import declare, deliverable_in
+from helpers.checking import Submission, deliverable_in, expect
+from helpers.checks.common.declaring import declare
 from helpers.deliverables import Deliverable
 
 #: Adam and its variants.

@@ -161,27 +161,41 @@ def mse_trial(
     )
 
 
+#: Computes what a model is given besides its input, (N, C), from the images and their labels.
+Condition = Callable[[Tensor, Tensor], Tensor]
+
+
+def tiny_vae_loss(
+    network: nn.Module,
+    _: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    condition: Condition | None = None,
+) -> Tensor:
+    """:class:`tiny.TinyLoss` of a tiny variational autoencoder; a :data:`BatchLoss`."""
+    conditions = () if condition is None else (condition(images, labels),)
+    x_hat, mu, logvar, *_more = network(images, *conditions)
+    return tiny.TinyLoss()(x_hat, images, mu, logvar)
+
+
 def vae_trial(
     submission: Submission,
     lr: float,
     *,
     sizes: Sequence[int] = (),
-    condition: Callable[[Tensor, Tensor], Tensor] | None = None,
+    condition: Condition | None = None,
     summed: str = "",
 ) -> Trial:
     """A trial of a tiny variational autoencoder with :class:`tiny.TinyLoss`.
 
     Args:
         sizes: the arguments of the model.
-        condition: computes conditions (N, C) from images and labels; None if there are none.
+        condition: for a conditional model.
         summed: the loss of :mod:`helpers.checks.common.tiny` to use instead, which sums over the
             images. What is reported is a mean nevertheless.
     """
 
-    def mean(network: nn.Module, _: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        conditions = () if condition is None else (condition(images, labels),)
-        x_hat, mu, logvar, *_more = network(images, *conditions)
-        return tiny.TinyLoss()(x_hat, images, mu, logvar)
+    mean = partial(tiny_vae_loss, condition=condition)
 
     def total(network: nn.Module, _: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         return len(images) * mean(network, _, images, labels)
@@ -260,10 +274,10 @@ def expect_right_steps(trial: Trial, hint: str) -> None:
     for _ in range(2):
         trial.epoch()
     state = trial.model.state()
-    if _same(state, trial.expected(2)):
+    if same_state(state, trial.expected(2)):
         return
     for mistake, message in _STEP_MISTAKES.items():
-        if _same(state, trial.expected(2, mistake)):
+        if same_state(state, trial.expected(2, mistake)):
             fail(message)
     fail("After two epochs the parameters are not where gradient descent leads.", hint)
 
@@ -280,7 +294,7 @@ def expect_training_mode(trial: Trial) -> None:
     )
 
 
-def _same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+def same_state(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     """Whether two state dicts agree: rounding changes them by 1e-6, each mistake by over 1e-4."""
     return state.keys() == other.keys() and all(close(state[k], other[k], 2e-5) for k in other)
 

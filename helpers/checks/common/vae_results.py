@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from helpers.checking import Object, Submission, expect
-from helpers.checks.common.declaring import declare, deliverable_in
+from helpers.checking import Object, Submission, deliverable_in, expect
+from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import some_digits
 from helpers.checks.common.results import check_learned, expect_low
 from helpers.checks.common.vae_loss import divergence
