@@ -96,7 +96,7 @@ def check(
     show_submission(console, result)
     if result.status is Outcome.UNREADABLE:
         _stop(result.message)
-    if result.status is Outcome.INFRASTRUCTURE:
+    if result.status is Outcome.INFRASTRUCTURE or result.faults:
         raise typer.Exit(OUR_FAULT)
 
 
@@ -144,7 +144,7 @@ def grade(
     classroom.expect_usable(folder)
     if handins is not None and not handins.is_dir():
         _stop(f"There is no folder {handins}.")
-    all_recorded, is_final, said = True, True, []
+    all_right, is_final, said = True, True, []
     for deliverable in [_deliverable(name) for name in ids or deliverables.DELIVERABLES]:
         if ids or handins is not None or classroom.submitted(folder, deliverable.id):
             _regrade(deliverable, folder, judge_class, yes)
@@ -152,9 +152,9 @@ def grade(
             graded = follow(console, f"Judging {deliverable.id}", steps)
             said.append(graded.summary())
             show_class(console, said[-1])
-            all_recorded &= graded.all_recorded
+            all_right &= graded.all_recorded and not graded.n_faults
             is_final &= graded.is_final
-    if not all_recorded:
+    if not all_right:
         raise typer.Exit(OUR_FAULT)
     if is_final:
         unchanged.remember(said, folder, handins, *options)

@@ -42,6 +42,8 @@ def show_submission(console: Console, result: Judgement) -> None:
         console.print(plain(f"{one.status.value:13} {points:>7}  {one.title}{hidden}"))
         if one.message:
             console.print(plain(f"{'':23}{one.message}"), style="dim")
+    for one in result.faults:
+        console.print(plain(f"Look at this: the check {one.name} raised {one.fault}"))
     for notice in result.notices:
         console.print(plain(f"Notice: {notice}"))
     line = f"{_score(result)} points, {result.status.value}, {result.seconds:.1f} s."
@@ -65,6 +67,11 @@ def show_class(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(table)
     for name, sentence in summary["problems"].items():
         console.print(f"[bold]{plain(name)}[/]: {plain(sentence)}")
+    if summary["n_faults"]:
+        console.print(
+            f"Checks that could not work with an answer: {summary['n_faults']}. They are counted "
+            "as failed; the class page says which. Please report them."
+        )
     if summary["n_waiting"]:
         console.print(
             f"Submissions that still need a mark: {summary['n_waiting']}. To mark written answers, "

@@ -50,6 +50,11 @@ class ClassResults:
     marks: Path
 
     @property
+    def n_faults(self) -> int:
+        """The number of checks that raised an exception of their own; they are failed."""
+        return sum(len(result.faults) for result in self.results)
+
+    @property
     def is_final(self) -> bool:
         """Whether grading again would change nothing; failures of the grader are retried."""
         statuses = {result.status for result in self.results}
@@ -71,6 +76,7 @@ class ClassResults:
             "rows": rows,
             "problems": self.problems,
             "n_waiting": self.n_waiting,
+            "n_faults": self.n_faults,
             "page": str(self.page),
             "feedback": str(self.page.parent / "feedback"),
             "marks": str(self.marks),

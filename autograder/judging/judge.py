@@ -109,7 +109,7 @@ def _run_checks(
 
 def _run_check(check: Check, submission: RemoteSubmission) -> Result:
     try:
-        return run(check, submission)
+        return run(check, submission, (sandbox.SandboxError, OSError, MemoryError))
     except Exception as error:
         return _infrastructure(check, error)
 

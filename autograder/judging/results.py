@@ -43,6 +43,8 @@ class CheckResult(BaseModel):
     status: Status
     message: str
     hidden: bool
+    #: How the check itself raised, for the instructor; "" if it did not.
+    fault: str = ""
 
     @property
     def name(self) -> str:
@@ -53,7 +55,13 @@ class CheckResult(BaseModel):
     def of(cls, result: Result) -> CheckResult:
         """The result of running a check, as plain data."""
         about = vars(result.check)  # its function is ignored: it is not a field
-        return cls(**about, earned=result.earned, status=result.status, message=result.message)
+        return cls(
+            **about,
+            earned=result.earned,
+            status=result.status,
+            message=result.message,
+            fault=result.fault,
+        )
 
 
 class Judgement(BaseModel):
@@ -82,6 +90,11 @@ class Judgement(BaseModel):
     handin_sha256: str
     judge_sha256: str
     seconds: float
+
+    @property
+    def faults(self) -> list[CheckResult]:
+        """The checks that raised an exception of their own: somebody should look at them."""
+        return [check for check in self.checks if check.fault]
 
     def points(self, cell: str) -> float | None:
         """The points earned in one check cell; None if the grader failed on any of its checks."""

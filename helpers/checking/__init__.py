@@ -37,8 +37,10 @@ from helpers.checking.submission import (
     Object,
     Ref,
     Request,
+    Step,
     StudentError,
     Submission,
+    Trace,
 )
 
 __all__ = [
@@ -55,8 +57,10 @@ __all__ = [
     "Request",
     "Result",
     "Status",
+    "Step",
     "StudentError",
     "Submission",
+    "Trace",
     "check",
     "close",
     "deliverable_in",

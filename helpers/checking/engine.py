@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.checking.submission import Failure, Ref, Request, StudentError
+from helpers.checking.trace import Tracer
 
 #: Depth to which lists and dicts are passed on; deeper ones become a handle.
 _MAX_DEPTH = 6
@@ -73,6 +74,39 @@ class Engine:
         finally:
             for each, training in modes.items():
                 each.training = training
+
+    def _op_trace(self, request: Request, *inputs: Any, training: bool = False) -> Any:
+        """Call a module in eval or training mode, then restore it; see :class:`Object`."""
+        module = self._find(request)
+        owner = getattr(module, "__self__", module)
+        modules = list(owner.modules()) if isinstance(owner, nn.Module) else []
+        modes = {m: m.training for m in modules}
+        buffers = [(b, b.clone()) for m in modules for b in m.buffers(recurse=False)]
+        arguments = _to_device(module, inputs)
+        tracer = Tracer(module, tuple(arg for arg in arguments if isinstance(arg, Tensor)))
+        try:
+            for each in modes:
+                each.training = training
+            with torch.no_grad(), tracer.recording():
+                output = module(*arguments)
+        finally:
+            for each, was_training in modes.items():
+                each.training = was_training
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+        return {"output": output, "steps": tracer.steps}
+
+    def _op_overwrites(self, request: Request, *args: Any, **kwargs: Any) -> list[str]:
+        """The positions and names of tensors among the arguments that a call changes."""
+        given = {str(n): arg for n, arg in enumerate(args)} | kwargs
+        called = self._find(request)
+        # On the device of the model already: otherwise the call would change a copy.
+        moved = dict(zip(given, _to_device(called, tuple(given.values())), strict=True))
+        before = {k: v.clone() for k, v in moved.items() if isinstance(v, Tensor)}
+        positional = [moved[str(n)] for n in range(len(args))]
+        called(*positional, **{k: moved[k] for k in kwargs})
+        return [k for k, v in before.items() if not torch.equal(v, moved[k].detach())]
 
     def _op_differentiate(
         self,
@@ -221,13 +255,32 @@ class Engine:
         if isinstance(value, np.generic):
             return value.item()
         if isinstance(value, Tensor):
-            return value.detach().to("cpu", copy=True).contiguous()
+            return _plain_tensor(value)
         if depth < _MAX_DEPTH and isinstance(value, list | tuple):
             return [self._plain(item, depth + 1) for item in value]
         if depth < _MAX_DEPTH and isinstance(value, dict):
             return {str(key): self._plain(item, depth + 1) for key, item in value.items()}
         self._objects.append(value)
         return Ref(len(self._objects) - 1, type(value).__name__[:_MAX_TEXT])
+
+
+def _plain_tensor(value: Tensor) -> Tensor:
+    """A dense copy on the CPU, of class Tensor, without gradient.
+
+    Raises:
+        StudentError: if it has complex numbers, or no numbers at all.
+    """
+    with torch._C.DisableTorchFunctionSubclass():  # a class of the student's has no say in this
+        value = value.detach()
+        if value.is_complex():
+            raise StudentError("error", "Your code gives complex numbers in place of real ones.")
+        if value.is_meta:
+            raise StudentError("error", "Your code gives a tensor on the meta device: no numbers.")
+        if value.is_quantized:
+            value = value.dequantize()
+        if value.layout != torch.strided:
+            value = value.to_dense()
+        return value.to("cpu", copy=True).contiguous().as_subclass(Tensor)
 
 
 @contextmanager

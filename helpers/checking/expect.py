@@ -47,6 +47,8 @@ def expect_tensor(
     if shape is not None and tuple(value.shape) != tuple(shape):
         got = tuple(value.shape)
         fail(f"{what} should have shape {tuple(shape)}, but it has {got}.", hint)
+    if value.numel() == 0:
+        fail(f"{what} is empty: its shape is {tuple(value.shape)}.", hint)
     if not bool(torch.isfinite(value).all()):
         fail(f"{what} has NaN or infinite numbers in it.")
     return value
@@ -58,9 +60,18 @@ def expect_number(value: Any, *, what: str) -> float:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
         fail(f"{what} should be a number, but it is {_describe(value)}.")
-    if not math.isfinite(value):
-        fail(f"{what} should be a finite number, but it is {value}.")
+    if not is_finite(value):
+        got = value if isinstance(value, float) else "too large"
+        fail(f"{what} should be a finite number, but it is {got}.")
     return float(value)
+
+
+def is_finite(value: int | float) -> bool:
+    """Whether a number is finite as a float; an int may be too large for one."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:

@@ -8,6 +8,7 @@ package of its own.
 
 import importlib
 import importlib.util
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -65,6 +66,8 @@ class Result:
     check: Check
     status: Status
     message: str = ""
+    #: How the check itself raised, for the instructor; "" if it did not.
+    fault: str = ""
 
     @property
     def earned(self) -> float:
@@ -123,12 +126,32 @@ def load_checks(deliverable: str, packages: Sequence[str] = (PUBLIC,)) -> list[C
     return checks
 
 
-def run(check: Check, submission: Submission) -> Result:
-    """Run one check. Exceptions that the student's code did not cause are not caught."""
+#: Failures of the machine: no answer of a student causes them in a check.
+_MACHINE = (OSError, MemoryError)
+
+
+def run(
+    check: Check, submission: Submission, machine: tuple[type[Exception], ...] = _MACHINE
+) -> Result:
+    """Run one check.
+
+    A check that raises an exception of its own is failed, with a sentence for the student and the
+    place in :attr:`Result.fault`: an answer that nobody thought of must not stop the other checks.
+
+    Args:
+        machine: exceptions that no student's code can cause; they are not caught.
+    """
     try:
         note = check.function(submission)
     except CheckFailedError as failure:
         return Result(check, Status.FAILED, str(failure))
     except StudentError as failure:
         return Result(check, Status(failure.kind), failure.message)
+    except machine:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {str(error)[:300]}"
+        place = "".join(traceback.format_tb(error.__traceback__)[-3:])
+        message = f"This check cannot work with the answer that your code gives. ({text})"
+        return Result(check, Status.FAILED, message, fault=f"{text}\n{place}")
     return Result(check, Status.PASSED, note or "")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from helpers.checking.expect import expect_number, expect_tensor, fail
+from helpers.checking.expect import expect_number, expect_tensor, fail, is_finite
 
 #: Why student code did not give an answer.
 Failure = Literal["unattempted", "error", "timeout", "out-of-memory"]
@@ -76,6 +76,34 @@ class Layer:
     of_torch: bool
     #: Number of its own parameters, without those of modules inside it.
     n_parameters: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One function of torch that a model called."""
+
+    #: Its name, such as ``conv2d``; the same for a function, a method and an operator.
+    function: str
+    #: The steps that computed its inputs, as indices; -1 is the model's first input.
+    inputs: tuple[int, ...]
+    #: The shape of its (first) output.
+    shape: tuple[int, ...]
+    #: Its arguments that are not tensors, by name, such as ``stride``.
+    settings: dict[str, Any]
+    #: Of its arguments that are tensors, the names in the model; "" for other tensors.
+    parameters: dict[str, str]
+    #: The shapes of its arguments that are tensors.
+    shapes: dict[str, tuple[int, ...]]
+    #: The path of the module that called it.
+    module: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a model computed in one call."""
+
+    output: Any
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -150,7 +178,7 @@ class Object:
                 fail(f"{what} has shape {tuple(output.shape)} for a batch of {len(batch)}.")
             if outputs and output.shape[1:] != outputs[0].shape[1:]:
                 fail(f"{what} changes its shape from one batch to the next.")
-            outputs.append(output.to(torch.float32))
+            outputs.append(output)
         return torch.cat(outputs)
 
     def differentiate(
@@ -190,9 +218,32 @@ class Object:
         """The modules inside it (or inside the module at ``path``), outermost first."""
         answer = self.submission.ask("layers", self.ref, path)
         try:
-            return [Layer(str(p), str(t), bool(c), bool(o), int(n)) for p, t, c, o, n in answer]
+            found = [Layer(str(p), str(t), bool(c), bool(o), int(n)) for p, t, c, o, n in answer]
         except (TypeError, ValueError, OverflowError):
+            found = []
+        if not found:
             fail(f"{path or self.type_name} cannot be looked into.")
+        return found
+
+    def trace(self, path: str = "", *inputs: Any, training: bool = False) -> Trace:
+        """Call it (or the module at ``path``) without gradients and record what is executed.
+
+        Args:
+            path: the module, such as ``encoder``; "" is the object itself.
+            inputs: of the call.
+            training: whether in training mode; otherwise in eval mode.
+        """
+        answer = self.submission.ask("trace", self.ref, path, *inputs, training=training)
+        try:
+            steps = [_step(*fields) for fields in answer["steps"]]
+            return Trace(answer["output"], tuple(steps))
+        except (TypeError, ValueError, OverflowError, KeyError, AttributeError):
+            fail(f"What {path or self.type_name} computes cannot be followed.")
+
+    def overwrites(self, path: str = "", *args: Any, **kwargs: Any) -> list[str]:
+        """Positions ("0") and names of the arguments whose tensors a call changes."""
+        answer = self.submission.ask("overwrites", self.ref, path, *args, **kwargs)
+        return [str(name) for name in answer] if isinstance(answer, list) else []
 
     def get(self, path: str) -> Any:
         """The value of an attribute."""
@@ -298,16 +349,19 @@ class Submission:
     def losses(self, name: str) -> list[float]:
         """The training loss of each epoch as the student's run recorded it; not to be trusted."""
         answer = self.ask("losses", None, name)
-        return [float(loss) for loss in answer] if isinstance(answer, list) else []
+        losses = answer if isinstance(answer, list) else []
+        return [float(one) for one in losses if isinstance(one, int | float) and is_finite(one)]
 
     def seed(self, seed: int) -> None:
         """Seed the random number generators in the student's process."""
         self.ask("seed", None, "", seed)
 
     def _raise(self, value: Any) -> Any:
-        """Turn the handles inside an answer into objects."""
+        """Turn the handles inside an answer into objects, and its tensors into float32."""
         if isinstance(value, Ref):
             return Object(self, value)
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value.to(torch.float32)
         if isinstance(value, list):
             return [self._raise(item) for item in value]
         if isinstance(value, dict):
@@ -324,6 +378,18 @@ def _lower(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _lower(item) for key, item in value.items()}
     return value
+
+
+def _step(function: Any, inputs: Any, shape: Any, settings: Any, tensors: Any, module: Any) -> Step:
+    return Step(
+        str(function),
+        tuple(map(int, inputs)),
+        tuple(map(int, shape)),
+        {str(k): v for k, v in settings.items()},
+        {str(k): str(name) for k, (name, _) in tensors.items()},
+        {str(k): tuple(map(int, size)) for k, (_, size) in tensors.items()},
+        str(module),
+    )
 
 
 def _derivatives(answer: Any, wrt: Sequence[int]) -> Derivatives:

@@ -7,6 +7,8 @@ can achieve by that is to give wrong answers, which the judge expects anyway.
 import importlib
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -36,6 +38,11 @@ class Shell(InteractiveShell):
 
     def showsyntaxerror(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing, for the same reason."""
+
+    @contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:
+        """Do nothing: IPython 9 would keep in memory all that a cell prints."""
+        yield
 
 
 class Worker:

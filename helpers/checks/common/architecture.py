@@ -1,11 +1,51 @@
 """The layers of a model, and properties of its outputs."""
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 from torch import Tensor
 
-from helpers.checking import Layer, Object, close, expect, fail
+from helpers.checking import Layer, Object, Step, Submission, close, expect, fail
 from helpers.checks.common.images import random_images
+
+_ARRANGING = """
+T cat chunk clone contiguous cpu cuda detach empty_like expand expand_as flatten flip float getitem
+moveaxis movedim narrow ones_like pad permute pixel_shuffle pixel_unshuffle rand_like randn_like
+repeat requires_grad reshape reshape_as split squeeze stack swapaxes t tile to transpose type_as
+unbind unflatten unsqueeze view view_as zeros_like
+"""
+#: Functions that copy, move and reshape numbers, but compute nothing.
+ARRANGING = frozenset(_ARRANGING.split())
+_LAYERS = {
+    "linear": "Linear",
+    "conv1d": "Conv1d",
+    "conv2d": "Conv2d",
+    "conv_transpose2d": "ConvTranspose2d",
+    "batch_norm": "BatchNorm",
+    "group_norm": "GroupNorm",
+    "layer_norm": "LayerNorm",
+    "instance_norm": "InstanceNorm",
+    "max_pool2d": "MaxPool2d",
+    "boolean_dispatch": "MaxPool2d",
+    "avg_pool2d": "AvgPool2d",
+    "adaptive_avg_pool2d": "AdaptiveAvgPool2d",
+    "interpolate": "Upsample",
+    "upsample": "Upsample",
+    "relu": "ReLU",
+    "leaky_relu": "LeakyReLU",
+    "prelu": "PReLU",
+    "elu": "ELU",
+    "selu": "SELU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "softplus": "Softplus",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "softmax": "Softmax",
+    "hardtanh": "Hardtanh",
+    "clamp": "clamp",
+    "dropout": "Dropout",
+}
 
 #: Layers that only change a shape.
 SHAPE_LAYERS = ("Flatten", "Unflatten", "Identity")
@@ -42,6 +82,48 @@ def expect_only_layers(model: Object, part: str, allowed: Collection[str], hint:
         if layer.type_name not in (*allowed, *SHAPE_LAYERS) and not own:
             fail(f"The {part} has a {layer.type_name} (at {part}.{layer.path}).", hint)
     return [layer.type_name for layer in leaves]
+
+
+def computed(model: Object, part: str, *inputs: Tensor, training: bool = False) -> list[Step]:
+    """The steps in which ``part`` of a model computes something from its inputs, in their order.
+
+    Functions that only arrange numbers (``flatten``, slices) are left out, and so is dropout
+    outside training. How the layers are written down does not matter, only which are executed.
+    """
+    steps = model.trace(part, *inputs, training=training).steps
+    depends: set[int] = set()
+    for number, step in enumerate(steps):
+        if any(source < 0 or source in depends for source in step.inputs):
+            depends.add(number)
+    return [
+        step
+        for number, step in enumerate(steps)
+        if number in depends and step.function not in ARRANGING and not _is_idle(step)
+    ]
+
+
+def layer_name(step: Step) -> str:
+    """The class of layers that computes a step, such as ``Conv2d``; else its function."""
+    name = _LAYERS.get(step.function, step.function)
+    if step.function == "batch_norm":
+        name += {4: "2d", 5: "3d"}.get(len(step.shape), "1d")
+    return name
+
+
+def expect_only_layers_run(
+    model: Object, part: str, inputs: Tensor, allowed: Collection[str], hint: str
+) -> list[str]:
+    """The classes of the layers that ``part`` of a model applies; fail if one is not allowed."""
+    steps = computed(model, part, inputs)
+    for step in steps:
+        if layer_name(step) not in allowed:
+            where = f" (in {part}.{step.module})" if step.module else ""
+            fail(f"The {part} applies {layer_name(step)}{where}.", hint)
+    return [layer_name(step) for step in steps]
+
+
+def _is_idle(step: Step) -> bool:
+    return "dropout" in step.function and step.settings.get("training") is False
 
 
 def expect_black_to_white(model: Object, codes: Tensor) -> None:
@@ -91,6 +173,24 @@ def expect_images_apart(images: Tensor, answer: Callable[[Tensor], Tensor]) -> N
             "The output for an image changes with the other images of its batch.",
             "Is the batch axis flattened away, or normalised over?",
         )
+
+
+def expect_kept(
+    owner: Submission | Object, path: str, *args: Any, hint: str = "", **kwargs: Any
+) -> None:
+    """Fail if a call of the student's code changes one of the tensors that it is given."""
+    if isinstance(owner, Submission):
+        answer = owner.ask("overwrites", None, path, *args, **kwargs)
+        changed = answer if isinstance(answer, list) else []
+    else:
+        changed = owner.overwrites(path, *args, **kwargs)
+    expect(
+        not changed,
+        f"{path or 'The model'} changes the tensor that it is given.",
+        hint
+        or "Operations such as x += 1, x[...] = 0 and x.mul_(2) work in place: make a new "
+        "tensor, as x = x + 1 does.",
+    )
 
 
 def expect_all_used(gradients: dict[str, Tensor | None]) -> None:

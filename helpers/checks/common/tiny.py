@@ -1,26 +1,53 @@
 """Small models with which a student's training loop is tried out."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
 class Recorder(nn.Module):
-    """Returns its input and records it, with the mode and whether gradients were enabled."""
+    """Returns its input and records each call.
+
+    A call is trained on if a gradient is computed through it. Other calls, which watch the training
+    or validate, change nothing.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.inputs: list[Tensor] = []
         self.was_training: list[bool] = []
         self.with_gradients: list[bool] = []
-        self.inputs: list[Tensor] = []
+        self.trained_on: list[bool] = []
+        self.with_autocast: list[bool] = []
 
     def forward(self, images: Tensor) -> Tensor:
         """The input."""
-        self.was_training.append(self.training and torch.is_grad_enabled())
-        self.with_gradients.append(torch.is_grad_enabled())
+        number = len(self.inputs)
         self.inputs.append(images.detach().clone())
-        return images
+        self.was_training.append(self.training)
+        self.with_gradients.append(torch.is_grad_enabled())
+        self.trained_on.append(False)
+        self.with_autocast.append(torch.is_autocast_enabled("cpu"))
+        if not torch.is_grad_enabled():
+            return images
+        watched = images.detach().clone().requires_grad_()
+        watched.register_hook(lambda _: self.trained_on.__setitem__(number, True))
+        return watched
+
+
+class RecordingSGD(torch.optim.SGD):
+    """SGD with momentum 0.9 that records the learning rate of each step."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, lr=lr, momentum=0.9)
+        self.rates: list[float] = []
+
+    def step(self, closure: Any = None) -> Any:
+        """One update."""
+        self.rates.append(float(self.param_groups[0]["lr"]))
+        return super().step(closure)
 
 
 class TinyAutoencoder(nn.Module):

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from helpers.checking import Submission, close, expect, expect_close, expect_number, fail
+from helpers.checking import (
+    CheckFailedError,
+    StudentError,
+    Submission,
+    close,
+    expect,
+    expect_close,
+    expect_number,
+    fail,
+)
 from helpers.checks.common import tiny
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
@@ -17,8 +26,8 @@ from helpers.checks.common.images import random_images
 BatchLoss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 
 N_IMAGES, BATCH_SIZE = 13, 5
-#: Images in each of the batches.
-_SIZES = torch.tensor([5.0, 5.0, 3.0])
+#: Number of images in each batch.
+COUNTS = torch.tensor([5.0, 5.0, 3.0])
 
 
 class Trial:
@@ -26,7 +35,8 @@ class Trial:
 
     There are thirteen images in batches of 5, 5 and 3, each of a different brightness, so that each
     wrong way to average gives a different number. SGD has momentum, so that a new optimiser in each
-    epoch changes the result.
+    epoch changes the result. Code that only works with the notebook's own ``batch_size``, such as
+    ``images.view(batch_size, -1)``, is tried once more with three batches of that size.
 
     Args:
         lr: of SGD; so small that clipping the norm of the gradient makes no difference.
@@ -52,26 +62,55 @@ class Trial:
         records: bool = False,
         function: str = "train_epoch",
     ) -> None:
-        self.images = random_images(N_IMAGES) * torch.linspace(0.2, 1, N_IMAGES).view(-1, 1, 1, 1)
-        self.labels = torch.arange(N_IMAGES) % 7  # never all classes in one batch
         self.lr, self.records, self.function = lr, records, function
         self._submission = submission
         self._new: Callable[[], nn.Module] = partial(getattr(tiny, model), *sizes)
         self._loss, self._reported = loss, reported or loss
         self._start = self._new().state_dict()
-        self.model = submission.build(f"helpers.checks.common.tiny.{model}", *sizes)
-        self.model.load(self._start)
         self.criterion = submission.build(criterion)
+        self._build = partial(submission.build, f"{tiny.__name__}.{model}", *sizes)
+        self._prepare(N_IMAGES, BATCH_SIZE)
+
+    def _prepare(self, n_images: int, batch_size: int) -> None:
+        """New images, in batches, and the model as it was at the start."""
+        self.batch_size = batch_size
+        self.images = random_images(n_images) * torch.linspace(0.2, 1, n_images).view(-1, 1, 1, 1)
+        self.labels = torch.arange(n_images) % 7  # never all classes in one batch
+        #: Number of images in each batch.
+        self.counts = torch.tensor([float(len(x)) for x in self.images.split(batch_size)])
+        submission = self._submission
+        self.model = self._build()
+        self.model.load(self._start)
         dataset = submission.build("torch.utils.data.TensorDataset", self.images, self.labels)
-        self.loader = submission.build("helpers.data.Loader", dataset, BATCH_SIZE)
+        self.loader = submission.build("helpers.data.Loader", dataset, batch_size)
         parameters = self.model.call("parameters")
-        sgd = submission.build("torch.optim.SGD", parameters, lr=lr, momentum=0.9)
-        self._arguments = (self.loader, self.criterion, sgd)
+        self.optimizer = submission.build(f"{tiny.__name__}.RecordingSGD", parameters, lr=self.lr)
+        self._arguments = (self.loader, self.criterion, self.optimizer)
 
     def epoch(self) -> Any:
         """Run one epoch of the student's code and return what it returned."""
+        try:
+            return self._run()
+        except StudentError as error:
+            size = self._own_batch_size()
+            if error.kind != "error" or size in (0, self.batch_size):
+                raise
+        training = self.model.get("training")
+        self._prepare(3 * size, size)
+        self.model.call("train", training)
+        return self._run()
+
+    def _run(self) -> Any:
         device = self._submission.build("torch.device", "cpu")
         return self._submission.call(self.function, self.model, *self._arguments, device)
+
+    def _own_batch_size(self) -> int:
+        """The notebook's ``batch_size``, or 0 if there is none."""
+        try:
+            size = self._submission.number("batch_size")
+        except (CheckFailedError, StudentError):
+            return 0
+        return int(size) if 1 <= size <= 1000 else 0
 
     def answers(self, images: Tensor) -> Any:
         """The outputs of the model before any step, computed here."""
@@ -79,14 +118,29 @@ class Trial:
             return self._restarted()(images)
 
     def shown(self) -> list[Tensor]:
-        """The inputs of the model, batch by batch, over all epochs."""
-        inputs = self.model.get("recorder.inputs")
-        return [x for x in inputs if isinstance(x, Tensor)] if isinstance(inputs, list) else []
+        """The inputs of the model that it was trained on, batch by batch, over all epochs."""
+        calls = zip(self._recorded("inputs"), self._recorded("trained_on"), strict=False)
+        return [x for x, trained_on in calls if trained_on is True and isinstance(x, Tensor)]
 
-    def modes(self) -> list[Any]:
+    def modes(self) -> list[bool]:
         """For each call of the model, whether it was in training mode with gradients enabled."""
-        modes = self.model.get("recorder.was_training")
-        return modes if isinstance(modes, list) else []
+        training, gradients = self._recorded("was_training"), self._recorded("with_gradients")
+        return [a is True and b is True for a, b in zip(training, gradients, strict=False)]
+
+    def training_modes(self) -> list[bool]:
+        """For each call that the model was trained on, whether it was in training mode."""
+        calls = zip(self._recorded("was_training"), self._recorded("trained_on"), strict=False)
+        return [mode is True for mode, trained_on in calls if trained_on is True]
+
+    def _recorded(self, name: str) -> list[Any]:
+        values = self.model.get(f"recorder.{name}")
+        return values if isinstance(values, list) else []
+
+    def rates(self) -> list[float]:
+        """The learning rate of each step so far: students may change it as they go."""
+        rates = self.optimizer.get("rates")
+        rates = rates if isinstance(rates, list) else []
+        return [rate for rate in rates if isinstance(rate, float) and 0 < rate < 1e6]
 
     def batch_losses(self, *, target_is_shown: bool = False) -> Tensor:
         """The loss of each batch of the first epoch, before any update, (3,)."""
@@ -94,7 +148,7 @@ class Trial:
         with torch.no_grad():
             losses = [
                 self._reported(model, x, x if target_is_shown else images, labels)
-                for x, images, labels in self._batches()[:3]
+                for x, images, labels in self._batches()[: len(self.counts)]
             ]
         return torch.stack(losses)
 
@@ -102,8 +156,9 @@ class Trial:
         """The parameters after ``n_epochs``, trained here, if wanted with a mistake."""
         model = self._restarted()
         sgd = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9)
-        batches = self._batches()
-        per_epoch = 1 if mistake == "one batch" else len(self.images.split(BATCH_SIZE))
+        rates = iter(self.rates())
+        batches, autocast = self._batches(), True in self._recorded("with_autocast")
+        per_epoch = 1 if mistake == "one batch" else len(self.counts)
         for epoch in range(0 if mistake == "no step" else n_epochs):
             if mistake == "new optimizer":
                 sgd = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9)
@@ -113,7 +168,10 @@ class Trial:
                 if mistake not in ("never cleared", "cleared once an epoch"):
                     sgd.zero_grad()
                 position = epoch * per_epoch + number if self.records else number
-                self._loss(model, *batches[position % len(batches)]).backward()
+                with torch.autocast("cpu", enabled=autocast):
+                    loss = self._loss(model, *batches[position % len(batches)])
+                loss.backward()
+                sgd.param_groups[0]["lr"] = next(rates, self.lr)
                 sgd.step()
         return model.state_dict()
 
@@ -124,9 +182,9 @@ class Trial:
 
     def _batches(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """For each batch, what the model is shown, the images and the labels."""
-        images, labels = self.images.split(BATCH_SIZE), self.labels.split(BATCH_SIZE)
+        images, labels = self.images.split(self.batch_size), self.labels.split(self.batch_size)
         inputs = (self.shown() if self.records else []) or images
-        return [(x, images[n % 3], labels[n % 3]) for n, x in enumerate(inputs)]
+        return [(x, images[n % len(images)], labels[n % len(images)]) for n, x in enumerate(inputs)]
 
 
 #: Creates a trial from a submission and a learning rate.
@@ -223,13 +281,14 @@ _STEP_MISTAKES = {
 }
 
 
-def mean_over_images(losses: Tensor) -> float:
-    """The mean over all images, from the mean losses of the three batches, (3,)."""
-    return float((losses * _SIZES).sum() / N_IMAGES)
+def mean_over_images(losses: Tensor, counts: Tensor = COUNTS) -> float:
+    """The mean over all images, from the mean loss of each batch of ``counts`` images, (B,)."""
+    return float((losses * counts).sum() / counts.sum())
 
 
-def mean_causes(losses: Tensor) -> dict[str, float]:
-    """The values that common mistakes give, from the mean losses of the three batches, (3,)."""
+def mean_causes(losses: Tensor, counts: Tensor = COUNTS) -> dict[str, float]:
+    """The values that common mistakes give; see :func:`mean_over_images`."""
+    n_images = float(counts.sum())
     return {
         "This is the loss of the last batch alone.": float(losses[-1]),
         "This is the loss of the first batch alone: is `return` inside the loop?": float(losses[0]),
@@ -238,9 +297,9 @@ def mean_causes(losses: Tensor) -> dict[str, float]:
         "This is the sum of the batches' losses: divide by their number of images.": float(
             losses.sum()
         ),
-        "This is the sum over images: divide by their number.": float((losses * _SIZES).sum()),
+        "This is the sum over images: divide by their number.": float((losses * counts).sum()),
         "The batches' means were divided by the number of images: multiply each by the number of "
-        "its images first.": float(losses.sum() / N_IMAGES),
+        "its images first.": float(losses.sum() / n_images),
     }
 
 
@@ -248,19 +307,20 @@ def expect_mean_loss(trial: Trial) -> None:
     """Fail unless the mean loss over all images is returned; the learning rate must be 0."""
     value = expect_number(trial.epoch(), what=f"What {trial.function} returns")
     losses = trial.batch_losses()
-    if len(losses) < 3:
+    if len(losses) < len(trial.counts):
         fail("The model was not called once for each batch.", "Is `return` inside the loop?")
-    right, causes = mean_over_images(losses), mean_causes(losses)
+    counts = trial.counts
+    right, causes = mean_over_images(losses, counts), mean_causes(losses, counts)
     if trial.records:
         causes["The output is compared with what the model was shown, and not with the images."] = (
-            mean_over_images(trial.batch_losses(target_is_shown=True))
+            mean_over_images(trial.batch_losses(target_is_shown=True), counts)
         )
     # Tolerance: float32 sums in another order differ by 1e-6; the wrong means by more than 1e-2.
     expect_close(
         value,
         right,
-        f"{trial.function} returned {value:.5f}; the mean loss over the {N_IMAGES} images is "
-        f"{right:.5f}.",
+        f"{trial.function} returned {value:.5f}; the mean loss over the {len(trial.images)} images "
+        f"is {right:.5f}.",
         causes,
         "Add up the given loss times the number of images, and divide by the images' count.",
     )
@@ -286,10 +346,11 @@ def expect_training_mode(trial: Trial) -> None:
     """Fail unless the model is put into training mode even if it was in evaluation mode."""
     trial.model.call("eval")
     trial.epoch()
-    modes = trial.modes()
+    modes = trial.training_modes()
+    expect(bool(modes), "The model was not trained: no gradient was computed through it.")
     expect(
-        bool(modes) and all(mode is True for mode in modes),
-        "The model was in evaluation mode, or without gradients, during the training.",
+        all(modes),
+        "The model was in evaluation mode during the training.",
         f"Call model.train() at the start of {trial.function}.",
     )
 
