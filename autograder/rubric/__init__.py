@@ -10,9 +10,9 @@ from autograder.rubric.solutions import (
     Solution,
     judge_solution,
     load_solutions,
-    lost_names,
     run_cells,
     try_solution,
+    verdict,
 )
 from autograder.rubric.specimen import execute, hand_in, reported_loss, save_notebook, solved
 
@@ -22,10 +22,10 @@ __all__ = [
     "hand_in",
     "judge_solution",
     "load_solutions",
-    "lost_names",
     "reported_loss",
     "run_cells",
     "save_notebook",
     "solved",
     "try_solution",
+    "verdict",
 ]

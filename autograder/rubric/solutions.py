@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tempfile
 import time
 import tomllib
@@ -27,6 +28,8 @@ from autograder.rubric.specimen import save_notebook, solved
 from helpers.checking import Engine, StudentError, Submission, failure, run
 
 MUTANTS = Path(__file__).parent / "mutants"
+#: The most points, of 100, that a mistake in one function or one line should cost.
+MOST_POINTS = 20
 
 
 class Solution(BaseModel):
@@ -40,6 +43,9 @@ class Solution(BaseModel):
         also: further pairs of old and new.
         source: the whole text of the cell, instead of replacements.
         loses: the names of the checks that it must lose; none for a right solution.
+        says: a pattern that the message of the first lost check must match.
+        never: a pattern that no message may match: a cause that is not the cause.
+        dear: why one mistake may cost more than :data:`MOST_POINTS`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +57,9 @@ class Solution(BaseModel):
     also: tuple[tuple[str, str], ...] = ()
     source: str = ""
     loses: frozenset[str] = frozenset()
+    says: str = ""
+    never: str = ""
+    dear: str = ""
 
     def text(self, master: Master) -> str:
         """The text of the changed cell.
@@ -94,27 +103,39 @@ def try_solution(solution: Solution, master: Master) -> list[CheckResult]:
         return [CheckResult.of(run(check, submission)) for check in checks]
 
 
-def lost_names(results: list[CheckResult]) -> frozenset[str]:
-    """The names of the checks that a solution did not pass."""
-    return frozenset(result.name for result in results if result.status != "passed")
-
-
 def examine(deliverable_id: str, solution: Solution, judged: bool) -> tuple[bool, str]:
     """Whether a solution loses exactly the checks that it names, and a text with the details."""
     master = load_master(deliverable_id)
     begin = time.monotonic()
     results = (judge_solution if judged else try_solution)(solution, master)
-    lost = lost_names(results)
+    wrong = verdict(solution, results)
     seconds = time.monotonic() - begin
-    lines = [f"{'ok ' if lost == solution.loses else 'NOT'} {solution.name} ({seconds:.1f} s)"]
-    if missed := solution.loses - lost:
-        lines.append(f"      kept: {', '.join(sorted(missed))}")
-    if more := lost - solution.loses:
-        lines.append(f"      lost too: {', '.join(sorted(more))}")
+    lines = [f"{'NOT' if wrong else 'ok '} {solution.name} ({seconds:.1f} s)"]
+    lines += [f"      {sentence}" for sentence in wrong]
     for result in results:
         if result.status != "passed":
             lines.append(f"      {result.name}: {result.status}: {result.message}")
-    return lost == solution.loses, "\n".join(lines)
+    return not wrong, "\n".join(lines)
+
+
+def verdict(solution: Solution, results: list[CheckResult]) -> list[str]:
+    """How the results of a solution differ from what it states, a sentence each."""
+    lost = [result for result in results if result.status != "passed"]
+    names = frozenset(result.name for result in lost)
+    wrong = []
+    if missed := solution.loses - names:
+        wrong.append(f"kept: {', '.join(sorted(missed))}")
+    if more := names - solution.loses:
+        wrong.append(f"lost too: {', '.join(sorted(more))}")
+    if lost and not re.search(solution.says, lost[0].message):
+        wrong.append(f"the first message does not match {solution.says!r}")
+    if solution.never and any(re.search(solution.never, result.message) for result in lost):
+        wrong.append(f"a message matches {solution.never!r}")
+    points = sum(result.points for result in lost)
+    if points > MOST_POINTS and not solution.dear:
+        wrong.append(f"costs {points:g} points; at most {MOST_POINTS}, or say why (`dear`)")
+    wrong += [f"{result.name} raised {result.fault}" for result in lost if result.fault]
+    return wrong
 
 
 def _untrained(master: Master) -> frozenset[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from autograder.judging import CheckResult, Master, load_master
-from autograder.rubric import Solution, judge_solution, load_solutions, lost_names, try_solution
+from autograder.rubric import Solution, judge_solution, load_solutions, try_solution, verdict
 from helpers.deliverables import DELIVERABLES
 
 SOLUTIONS = {name: load_solutions(name) for name in DELIVERABLES}
@@ -53,7 +53,7 @@ def expect_what_it_names(
     solution: Solution, master: Master, judge: Callable[[Solution, Master], list[CheckResult]]
 ) -> None:
     results = judge(solution, master)
-    assert lost_names(results) == solution.loses, [
+    assert verdict(solution, results) == [], [
         (result.id, result.status, result.message) for result in results if result.message
     ]
     # A failure is the student's, told in a sentence, and never ours.
