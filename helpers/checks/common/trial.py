@@ -1,6 +1,6 @@
 """Tries out a student's training loop on a tiny model and compares it with the right training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,7 @@ class Trial:
         loss: what should be minimised for a batch.
         reported: what should be returned, if that is another loss.
         records: whether the model is shown something other than the images.
+        wrong: what a mistake makes of ``loss`` and of ``reported``, by a sentence about it.
         function: the name of the student's training function.
     """
 
@@ -60,8 +61,10 @@ class Trial:
         reported: BatchLoss | None = None,
         sizes: Sequence[int] = (),
         records: bool = False,
+        wrong: Mapping[str, tuple[BatchLoss, BatchLoss]] | None = None,
         function: str = "train_epoch",
     ) -> None:
+        self.wrong = wrong or {}
         self.lr, self.records, self.function = lr, records, function
         self._submission = submission
         self._new: Callable[[], nn.Module] = partial(getattr(tiny, model), *sizes)
@@ -95,10 +98,13 @@ class Trial:
             size = self._own_batch_size()
             if error.kind != "error" or size in (0, self.batch_size):
                 raise
-        training = self.model.get("training")
-        self._prepare(3 * size, size)
-        self.model.call("train", training)
-        return self._run()
+            training = self.model.get("training")
+            self._prepare(3 * size, size)
+            self.model.call("train", training)
+            try:
+                return self._run()
+            except StudentError:
+                raise error from None  # it has nothing to do with the size of the batch
 
     def _run(self) -> Any:
         device = self._submission.build("torch.device", "cpu")
@@ -142,18 +148,27 @@ class Trial:
         rates = rates if isinstance(rates, list) else []
         return [rate for rate in rates if isinstance(rate, float) and 0 < rate < 1e6]
 
-    def batch_losses(self, *, target_is_shown: bool = False) -> Tensor:
-        """The loss of each batch of the first epoch, before any update, (3,)."""
+    def batch_losses(
+        self, loss: BatchLoss | None = None, *, target_is_shown: bool = False
+    ) -> Tensor:
+        """The loss that is reported (or another) of each batch, before any update, (3,)."""
+        loss = loss or self._reported
         model = self._restarted()
         with torch.no_grad():
             losses = [
-                self._reported(model, x, x if target_is_shown else images, labels)
+                loss(model, x, x if target_is_shown else images, labels)
                 for x, images, labels in self._batches()[: len(self.counts)]
             ]
         return torch.stack(losses)
 
-    def expected(self, n_epochs: int, mistake: str = "") -> dict[str, Tensor]:
-        """The parameters after ``n_epochs``, trained here, if wanted with a mistake."""
+    def expected(
+        self, n_epochs: int, mistake: str = "", minimised: BatchLoss | None = None
+    ) -> dict[str, Tensor]:
+        """The parameters after ``n_epochs``, trained here, if wanted with a mistake.
+
+        ``minimised`` is the loss, if it is another one.
+        """
+        minimised = minimised or self._loss
         model = self._restarted()
         sgd = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9)
         rates = iter(self.rates())
@@ -169,7 +184,7 @@ class Trial:
                     sgd.zero_grad()
                 position = epoch * per_epoch + number if self.records else number
                 with torch.autocast("cpu", enabled=autocast):
-                    loss = self._loss(model, *batches[position % len(batches)])
+                    loss = minimised(model, *batches[position % len(batches)])
                 loss.backward()
                 sgd.param_groups[0]["lr"] = next(rates, self.lr)
                 sgd.step()
@@ -229,11 +244,16 @@ def tiny_vae_loss(
     images: Tensor,
     labels: Tensor,
     condition: Condition | None = None,
+    swapped: bool = False,
 ) -> Tensor:
-    """:class:`tiny.TinyLoss` of a tiny variational autoencoder; a :data:`BatchLoss`."""
+    """:class:`tiny.TinyLoss` of a tiny variational autoencoder; a :data:`BatchLoss`.
+
+    If ``swapped``, the images are where the reconstructions belong.
+    """
     conditions = () if condition is None else (condition(images, labels),)
     x_hat, mu, logvar, *_more = network(images, *conditions)
-    return tiny.TinyLoss()(x_hat, images, mu, logvar)
+    first, second = (images, x_hat) if swapped else (x_hat, images)
+    return tiny.TinyLoss()(first, second, mu, logvar)
 
 
 def vae_trial(
@@ -255,8 +275,12 @@ def vae_trial(
 
     mean = partial(tiny_vae_loss, condition=condition)
 
-    def total(network: nn.Module, _: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        return len(images) * mean(network, _, images, labels)
+    def total(
+        network: nn.Module, _: Tensor, images: Tensor, labels: Tensor, swapped: bool = False
+    ) -> Tensor:
+        return len(images) * mean(network, _, images, labels, swapped=swapped)
+
+    loss = total if summed else mean
 
     return Trial(
         submission,
@@ -264,8 +288,14 @@ def vae_trial(
         model="TinyVAE",
         sizes=sizes,
         criterion=f"helpers.checks.common.tiny.{summed or 'TinyLoss'}",
-        loss=total if summed else mean,
+        loss=loss,
         reported=mean,
+        wrong={
+            "The images and the reconstructions are exchanged in the call of the loss.": (
+                partial(loss, swapped=True),
+                partial(mean, swapped=True),
+            )
+        },
     )
 
 
@@ -315,6 +345,8 @@ def expect_mean_loss(trial: Trial) -> None:
         causes["The output is compared with what the model was shown, and not with the images."] = (
             mean_over_images(trial.batch_losses(target_is_shown=True), counts)
         )
+    for cause, (_, reported) in trial.wrong.items():
+        causes[cause] = mean_over_images(trial.batch_losses(reported), counts)
     # Tolerance: float32 sums in another order differ by 1e-6; the wrong means by more than 1e-2.
     expect_close(
         value,
@@ -338,6 +370,9 @@ def expect_right_steps(trial: Trial, hint: str) -> None:
         return
     for mistake, message in _STEP_MISTAKES.items():
         if same_state(state, trial.expected(2, mistake)):
+            fail(message)
+    for message, (minimised, _) in trial.wrong.items():
+        if same_state(state, trial.expected(2, minimised=minimised)):
             fail(message)
     fail("After two epochs the parameters are not where gradient descent leads.", hint)
 
