@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helpers.checking.explain import explain
+from helpers.checking.errors import describe_error
 from helpers.checking.submission import Failure, Ref, Request, StudentError
 from helpers.checking.trace import Tracer
 
@@ -310,7 +310,7 @@ def failure(exception: BaseException) -> StudentError:
     elif isinstance(exception, TimeoutError):
         kind = "timeout"
     message = f"{name}: {text[:_MAX_TEXT]}" if text else name
-    if sentence := explain(exception) if kind == "error" else "":
+    if sentence := describe_error(exception) if kind == "error" else "":
         message = f"{sentence} {message}"
     return StudentError(kind, message + _place(exception))
 

@@ -100,7 +100,7 @@ _SENTENCES: tuple[tuple[str, str | Callable[[Match[str]], str]], ...] = (
 )
 
 
-def explain(exception: BaseException) -> str:
+def describe_error(exception: BaseException) -> str:
     """A sentence about the cause of an exception, or "" if none is certain."""
     if _calls_a_loss_class(exception):
         return (
