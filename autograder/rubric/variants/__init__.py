@@ -104,7 +104,7 @@ class Variant(Attempt):
     """
 
     cells: dict[str, str]
-    before: dict[str, str] = {}
+    before: dict[str, str]
 
     def changes(self, master: Master) -> dict[str, str]:
         """The texts of the changed cells."""

@@ -18,13 +18,13 @@ from autograder.rubric.variants.code import (
 )
 
 _FUNCTIONS = {
-    "nn.LeakyReLU": "lambda x: nn.functional.leaky_relu(x, *({}))",
+    "nn.LeakyReLU": "lambda x, given=({}): nn.functional.leaky_relu(x, *given)",
     "nn.ReLU": "torch.relu",
     "nn.Sigmoid": "torch.sigmoid",
     "nn.SiLU": "nn.functional.silu",
-    "nn.MaxPool2d": "lambda x: nn.functional.max_pool2d(x, *({}))",
+    "nn.MaxPool2d": "lambda x, given=({}): nn.functional.max_pool2d(x, *given)",
     "nn.Flatten": "lambda x: x.flatten(1)",
-    "nn.Unflatten": "lambda x: x.unflatten(*({}))",
+    "nn.Unflatten": "lambda x, given=({}): x.unflatten(*given)",
 }
 _STEPS = """
 class Steps(nn.Module):

@@ -74,10 +74,10 @@ def gradients_enabled(code: Code) -> bool:
     found = [loop for function in code.trainings() for loop in _loops(function)]
 
     def change(node: ast.AST) -> list[ast.stmt] | None:
-        if node not in found:
+        if not isinstance(node, ast.For) or node not in found:
             return None
         (block,) = statements("with torch.enable_grad():\n    pass")
-        assert isinstance(block, ast.With) and isinstance(node, ast.For)
+        assert isinstance(block, ast.With)
         block.body = [node]
         return [block]
 
@@ -151,7 +151,9 @@ def losses_in_a_list(code: Code) -> bool:
         return None
 
     def summed(node: ast.AST) -> ast.AST | None:
-        return expression("sum(totals)") if isinstance(node, ast.Name) and node.id == "total" else None
+        return (
+            expression("sum(totals)") if isinstance(node, ast.Name) and node.id == "total" else None
+        )
 
     return replace(code.tree, change)
 
@@ -189,9 +191,7 @@ def gradients_cleared_later(code: Code) -> bool:
 def gradients_cleared_by_the_model(code: Code) -> bool:
     """``model.zero_grad()``."""
     found = [
-        call
-        for function in code.trainings()
-        for call in calls(function, "optimizer.zero_grad")
+        call for function in code.trainings() for call in calls(function, "optimizer.zero_grad")
     ]
     for call in found:
         call.func = expression("model.zero_grad")

@@ -11,7 +11,6 @@ from torch import nn
 from autograder.rubric.variants.code import (
     Code,
     Function,
-    calls,
     expression,
     methods,
     names_in,
@@ -111,7 +110,8 @@ def type_hints(code: Code) -> bool:
 def no_docstrings(code: Code) -> bool:
     """Docstrings are gone, and comments with them."""
     applied = False
-    for node in [*code.classes(), *code.functions()]:
+    found: list[ast.ClassDef | Function] = [*code.classes(), *code.functions()]
+    for node in found:
         if ast.get_docstring(node) is not None:
             node.body = node.body[1:] or statements("pass")
             applied = True
@@ -126,8 +126,7 @@ def named_result(code: Code) -> bool:
             return [*statements(f"result = {text(node.value)}"), *statements("return result")]
         return None
 
-    found = list(code.functions())
-    return any([replace(function, change) for function in found])
+    return replace(code.tree, change)
 
 
 def early_return(code: Code) -> bool:
@@ -141,7 +140,7 @@ def early_return(code: Code) -> bool:
         loops = [each for each in inner if isinstance(each, ast.comprehension | ast.Lambda)]
         if len(conditions) != 1 or loops:
             return None
-        branches = []
+        branches: list[list[ast.stmt]] = []
         for chosen in (conditions[0].body, conditions[0].orelse):
             branch = deepcopy(node)
 
@@ -152,7 +151,7 @@ def early_return(code: Code) -> bool:
             branches.append([branch])
         return ast.If(conditions[0].test, *branches)
 
-    return any([replace(function, change) for function in list(code.functions())])
+    return replace(code.tree, change)
 
 
 def one_by_one(code: Code) -> bool:
@@ -255,9 +254,11 @@ def other_spelling(code: Code) -> bool:
 
     def change(node: ast.AST) -> ast.AST | None:
         if not isinstance(node, ast.Call):
-            return ast.Call(expression("torch.matmul"), [node.left, node.right], []) if (
-                isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)
-            ) else None
+            return (
+                ast.Call(expression("torch.matmul"), [node.left, node.right], [])
+                if (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult))
+                else None
+            )
         name, arguments = text(node.func), [text(argument) for argument in node.args]
         if module := modules.get(name):
             settings = ", ".join(text(keyword) for keyword in node.keywords)
