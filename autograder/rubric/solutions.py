@@ -41,6 +41,7 @@ class Attempt(BaseModel):
         loses: the names of the checks that it must lose; none for a right solution.
         says: a pattern that the message of the first lost check must match.
         never: a pattern that no message may match: a cause that is not the cause.
+        neutral: whether that message is true but names no cause.
         dear: why one mistake may cost more than :data:`MOST_POINTS`.
     """
 
@@ -50,7 +51,13 @@ class Attempt(BaseModel):
     loses: frozenset[str] = frozenset()
     says: str = ""
     never: str = ""
+    neutral: bool = False
     dear: str = ""
+
+    @property
+    def names_cause(self) -> bool:
+        """Whether the first message must name what is wrong."""
+        return bool(self.says) and not self.neutral
 
     def changes(self, master: Master) -> dict[str, str]:
         """The texts of the cells that differ from the master's, by name."""
