@@ -95,8 +95,36 @@ EXCLUDED: dict[str, dict[str, str]] = {
 }
 
 
+_AUTOCAST = (
+    "the trial's tiny models and losses should compute in float32 whatever autocast says "
+    "(helpers/checks/common/tiny.py)"
+)
+_PRECISION = {"mixed_precision": _AUTOCAST, "mixed_precision_of_the_model": _AUTOCAST}
+_KEYWORDS = {"loss_by_keyword": "the trial's loss should have the names of the notebook's own loss"}
+_ONLY = "the check allows Linear and LeakyReLU only; the text should say so, or the check allow it"
+_HIDDEN = "mended on the branch d345: probe in evaluation mode, with several images"
+_RUNS = "mended on the branch of the deliverable: what runs decides"
 #: Variants that lose points although nothing is wrong with them, with the reason. To be emptied.
-KNOWN: dict[str, dict[str, str]] = {}
+KNOWN: dict[str, dict[str, str]] = {
+    "d1_autoencoder": {"dropout": _ONLY, "batch_norm": _ONLY},
+    "d2_denoising": {"one_activation": _RUNS},
+    "d3_vae": {"dropout": _HIDDEN, "batch_norm": _HIDDEN, **_PRECISION},
+    "d4_cvae": {"dropout": _HIDDEN, "batch_norm": _HIDDEN, **_PRECISION},
+    "d5_structured_prediction": {"dropout": _HIDDEN, "batch_norm": _HIDDEN, **_PRECISION},
+    "d6_vqvae": {**_KEYWORDS, **_PRECISION},
+    "d7_elbo": {**_PRECISION},
+    "d8_conv_vae": {
+        "mode_restored": "evaluate's mode should be read while it runs, not afterwards",
+        **_KEYWORDS,
+        **_PRECISION,
+    },
+    "d9_image_variations": {
+        "one_activation": _RUNS,
+        "functional_activations": _RUNS,
+        **_PRECISION,
+    },
+    "d10_sd_vae": {"smaller_learning_rate": _RUNS, **_KEYWORDS, **_PRECISION},
+}
 
 
 class Variant(Attempt):
