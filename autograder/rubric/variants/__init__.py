@@ -195,5 +195,6 @@ def _signatures(master: Master) -> Mapping[str, Sequence[str]]:
             for method in methods(owner):
                 names = parameters(method)
                 names = names if method.decorator_list else names[1:]
-                found[owner.name if method.name == "__init__" else method.name] = names
+                known = owner.name if method.name == "__init__" else f"self.{method.name}"
+                found[known] = names
     return found

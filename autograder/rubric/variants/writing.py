@@ -79,8 +79,8 @@ def keyword_arguments(code: Code) -> bool:
 
 def _signature(name: str, code: Code) -> list[str] | None:
     """The names of the parameters that a call of ``name`` may give by position."""
-    if name in code.signatures or name.removeprefix("self.") in code.signatures:
-        return list(code.signatures[name.removeprefix("self.")])
+    if name in code.signatures:
+        return list(code.signatures[name])
     place: Any = {"nn": nn, "torch": torch}.get(name.partition(".")[0])
     for part in name.split(".")[1:]:
         place = getattr(place, part, None)
