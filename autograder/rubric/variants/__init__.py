@@ -106,8 +106,8 @@ _HIDDEN = "mended on the branch d345: probe in evaluation mode, with several ima
 _RUNS = "mended on the branch of the deliverable: what runs decides"
 #: Variants that lose points although nothing is wrong with them, with the reason. To be emptied.
 KNOWN: dict[str, dict[str, str]] = {
-    "d1_autoencoder": {"dropout": _ONLY, "batch_norm": _ONLY},
-    "d2_denoising": {"one_activation": _RUNS},
+    "d1_autoencoder": {"dropout": _ONLY, "batch_norm": _ONLY, **_PRECISION},
+    "d2_denoising": {"one_activation": _RUNS, **_PRECISION},
     "d3_vae": {"dropout": _HIDDEN, "batch_norm": _HIDDEN, **_PRECISION},
     "d4_cvae": {"dropout": _HIDDEN, "batch_norm": _HIDDEN, **_PRECISION},
     "d5_structured_prediction": {"dropout": _HIDDEN, "batch_norm": _HIDDEN, **_PRECISION},
