@@ -20,12 +20,15 @@ from autograder.judging import Master
 
 #: Operations in a run.
 RUN = 3
-#: Answers of fewer operations are too short to say where they come from: ``mu + sigma * eps``.
-SHORTEST = 7
 #: An answer that shares more of its runs with a function is said to stand in it. Answers with other
 #: names, keywords and intermediate results share all with their originals, and different solutions
-#: of like tasks up to 0.43.
+#: of like tasks up to 0.44.
 LIMIT = 0.45
+#: Runs that must be shared at least. Fewer are found by chance, and answers that have fewer, such
+#: as ``mu + sigma * eps``, are too short to say where they come from.
+FEWEST = 4
+#: Operations that say nothing on their own.
+_EVERYWHERE = {"call", "times", "Compare", "cat", "IfExp"}
 #: Modules whose functions are also methods of tensors.
 _MODULES = ("torch", "nn", "functional", "nn.functional", "torch.nn.functional", "F", "math", "np")
 #: Operations of other names that do the same.
@@ -55,12 +58,14 @@ class Piece:
 
     @cached_property
     def runs(self) -> Counter[tuple[str, ...]]:
-        """How often it has each run of operations."""
-        return Counter(zip(*(self.operations[n:] for n in range(RUN)), strict=False))
+        """How often it has each run of operations that says something."""
+        runs = zip(*(self.operations[n:] for n in range(RUN)), strict=False)
+        return Counter(run for run in runs if not _EVERYWHERE.issuperset(run))
 
     def share_in(self, other: "Piece") -> float:
         """The share of this piece's runs that the other has as well, from 0 to 1."""
-        return (self.runs & other.runs).total() / max(1, self.runs.total())
+        common = (self.runs & other.runs).total()
+        return common / self.runs.total() if common >= FEWEST else 0.0
 
 
 def answers(master: Master) -> Iterator[Piece]:
@@ -78,10 +83,10 @@ def answers(master: Master) -> Iterator[Piece]:
                 for statement in ast.walk(function)
                 if isinstance(statement, ast.stmt) and _inside(statement, regions)
             ]
-            operations = tuple(_operations(_outermost(found)))
-            if len(operations) >= SHORTEST:
-                short = master.deliverable.id.partition("_")[0]
-                yield Piece(f"{short} {name}", operations)
+            short = master.deliverable.id.partition("_")[0]
+            piece = Piece(f"{short} {name}", tuple(_operations(_outermost(found))))
+            if piece.runs.total() >= FEWEST:
+                yield piece
 
 
 def kit_pieces(kit: Path) -> Iterator[Piece]:
