@@ -88,7 +88,7 @@ def names_in(*nodes: ast.AST) -> set[str]:
     return {n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
-def start(function: Function) -> int:
+def after_docstring(function: Function) -> int:
     """Where a function's statements begin, after its docstring."""
     return int(ast.get_docstring(function) is not None)
 
@@ -98,7 +98,7 @@ def after_super(function: Function) -> int:
     for number, statement in enumerate(function.body):
         if isinstance(statement, ast.Expr) and text(statement).startswith("super("):
             return number + 1
-    return start(function)
+    return after_docstring(function)
 
 
 def replace(tree: ast.AST, change: Callable[[ast.AST], ast.AST | list[ast.stmt] | None]) -> bool:

@@ -5,6 +5,7 @@ from copy import deepcopy
 
 from autograder.rubric.variants.code import (
     Code,
+    after_docstring,
     after_super,
     calls,
     expression,
@@ -12,7 +13,6 @@ from autograder.rubric.variants.code import (
     names_in,
     parameters,
     replace,
-    start,
     statements,
     text,
 )
@@ -87,7 +87,9 @@ def one_activation(code: Code) -> bool:
 
         applied |= replace(function, change)
         for source, name in shared.items():
-            function.body[start(function) : start(function)] = statements(f"{name} = {source}")
+            function.body[after_docstring(function) : after_docstring(function)] = statements(
+                f"{name} = {source}"
+            )
     return applied
 
 
@@ -271,7 +273,7 @@ def shape_asserted(code: Code) -> bool:
             if method.name == "forward" and len(method.args.args) > 1:
                 name = parameters(method)[1]
                 line = f"assert torch.is_tensor({name}), f'expected a tensor, got {{{name}!r}}'"
-                method.body[start(method) : start(method)] = statements(line)
+                method.body[after_docstring(method) : after_docstring(method)] = statements(line)
                 applied = True
     return applied
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from autograder.rubric.variants.code import (
     Code,
     Function,
+    after_docstring,
     calls,
     expression,
     names_in,
     parameters,
     replace,
-    start,
     statements,
     text,
 )
@@ -261,7 +261,7 @@ def no_grad_by_hand(code: Code) -> bool:
             function.decorator_list = kept
             (block,) = statements("with torch.no_grad():\n    pass")
             assert isinstance(block, ast.With)
-            place = start(function)
+            place = after_docstring(function)
             block.body = function.body[place:]
             function.body[place:] = [block]
             applied = True

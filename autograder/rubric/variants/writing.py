@@ -11,12 +11,12 @@ from torch import nn
 from autograder.rubric.variants.code import (
     Code,
     Function,
+    after_docstring,
     expression,
     methods,
     names_in,
     parameters,
     replace,
-    start,
     statements,
     text,
 )
@@ -185,7 +185,7 @@ def lambdas(code: Code) -> bool:
     def change(node: ast.AST) -> list[ast.stmt] | None:
         if not isinstance(node, Function) or node.decorator_list or node not in code.tree.body:
             return None
-        body = node.body[start(node) :]
+        body = node.body[after_docstring(node) :]
         if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
             return None
         return statements(f"{node.name} = lambda {text(node.args)}: {text(body[0].value)}")
@@ -204,7 +204,7 @@ def helper_cell(code: Code) -> bool:
         helper.decorator_list = []
         code.before.append(helper)
         arguments = ", ".join(parameters(function))
-        place = start(function)
+        place = after_docstring(function)
         function.body[place:] = statements(f"return {helper.name}({arguments})")
     return bool(code.before)
 
@@ -225,7 +225,7 @@ def float64_inside(code: Code) -> bool:
 
         replace(function, change)
         lines = "\n".join(f"{name} = {name}.double()" for name in cast)
-        function.body[start(function) : start(function)] = statements(lines)
+        function.body[after_docstring(function) : after_docstring(function)] = statements(lines)
         applied = True
     return applied
 
@@ -342,7 +342,7 @@ def shapes_printed(code: Code) -> bool:
     applied = False
     for function in code.functions():
         lines = "\n".join(f"print('{n}', tuple({n}.shape))" for n in _tensors(function))
-        function.body[start(function) : start(function)] = statements(lines)
+        function.body[after_docstring(function) : after_docstring(function)] = statements(lines)
         applied |= bool(lines)
     return applied
 
