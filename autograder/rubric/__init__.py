@@ -1,7 +1,10 @@
 """Tests the checks: wrong solutions must lose the checks that they name, right ones none.
 
 - ``solutions`` loads the solutions in ``mutants/*.toml`` and runs the checks on them;
-- ``specimen`` makes submissions from a master, trained or not, as a student would hand them in.
+- ``variants`` writes the masters' solutions in other words, which must lose nothing;
+- ``specimen`` makes submissions from a master, trained or not, as a student would hand them in;
+- ``odd_answers`` gives the checks answers of every kind;
+- ``likeness`` finds the masters' solutions in what students get.
 
 ``python -m autograder.rubric d1`` tries all solutions of a deliverable.
 """

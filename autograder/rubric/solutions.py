@@ -6,11 +6,12 @@ import re
 import tempfile
 import time
 import tomllib
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from nbformat import NotebookNode
 from pydantic import BaseModel, ConfigDict
 
 from autograder.judging import (
@@ -32,49 +33,72 @@ MUTANTS = Path(__file__).parent / "mutants"
 MOST_POINTS = 20
 
 
-class Solution(BaseModel):
-    """A solution that differs from the master's in one cell.
+class Attempt(BaseModel):
+    """What a student might hand in, and what the checks should say about it.
 
     Attributes:
         name: what is wrong or different.
-        cell: the name of the master's solution cell.
-        old: the text to replace in that cell.
-        new: the text that replaces it.
-        also: further pairs of old and new.
-        source: the whole text of the cell, instead of replacements.
         loses: the names of the checks that it must lose; none for a right solution.
         says: a pattern that the message of the first lost check must match.
         never: a pattern that no message may match: a cause that is not the cause.
+        neutral: whether that message is true but names no cause.
         dear: why one mistake may cost more than :data:`MOST_POINTS`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    loses: frozenset[str] = frozenset()
+    says: str = ""
+    never: str = ""
+    neutral: bool = False
+    dear: str = ""
+
+    @property
+    def names_cause(self) -> bool:
+        """Whether the first message must name what is wrong."""
+        return bool(self.says) and not self.neutral
+
+    def changes(self, master: Master) -> dict[str, str]:
+        """The texts of the cells that differ from the master's, by name."""
+        raise NotImplementedError
+
+    def inserted(self, master: Master) -> dict[str, str]:
+        """The texts of cells that the student inserted, by the cell that each stands before."""
+        return {}
+
+
+class Solution(Attempt):
+    """A solution that differs from the master's in one cell.
+
+    Attributes:
+        cell: the name of the master's solution cell.
+        old: the text to replace in that cell.
+        new: the text that replaces it.
+        also: further pairs of old and new.
+        source: the whole text of the cell, instead of replacements.
+    """
+
     cell: str
     old: str = ""
     new: str = ""
     also: tuple[tuple[str, str], ...] = ()
     source: str = ""
-    loses: frozenset[str] = frozenset()
-    says: str = ""
-    never: str = ""
-    dear: str = ""
 
-    def text(self, master: Master) -> str:
+    def changes(self, master: Master) -> dict[str, str]:
         """The text of the changed cell.
 
         Raises:
             ValueError: if the master no longer contains the text to replace.
         """
         if self.source:
-            return self.source
+            return {self.cell: self.source}
         text = master.cell(self.cell).source
         for old, new in ((self.old, self.new), *self.also):
             if old not in text:
                 raise ValueError(f"{self.name}: the cell {self.cell!r} does not contain {old!r}.")
             text = text.replace(old, new)
-        return text
+        return {self.cell: text}
 
 
 def load_solutions(deliverable_id: str) -> tuple[list[Solution], list[Solution]]:
@@ -84,26 +108,26 @@ def load_solutions(deliverable_id: str) -> tuple[list[Solution], list[Solution]]
     return wrong, right
 
 
-def judge_solution(solution: Solution, master: Master) -> list[CheckResult]:
+def judge_solution(solution: Attempt, master: Master) -> list[CheckResult]:
     """The judge's results for a solution, without the checks of trained models."""
     with tempfile.TemporaryDirectory() as folder:
-        notebook = solved(master, {solution.cell: solution.text(master)})
-        path = save_notebook(notebook, Path(folder), master.deliverable.id)
+        path = save_notebook(_notebook(solution, master), Path(folder), master.deliverable.id)
         judgement = judge(path, master.deliverable.id, solution.name, only=_untrained(master))
     return list(judgement.checks)
 
 
-def try_solution(solution: Solution, master: Master) -> list[CheckResult]:
+def try_solution(solution: Attempt, master: Master) -> list[CheckResult]:
     """The same results, computed in this process without a sandbox."""
-    placed = place(solved(master, {solution.cell: solution.text(master)}).cells, master)
+    placed = place(_notebook(solution, master).cells, master)
     cells = _untrained(master)
     checks = [c for c in all_checks(master.deliverable.id) if c.cell in cells]
-    with redirect_stdout(io.StringIO()):  # some solutions print a line per image
+    # Some solutions print a line per image, some show a progress bar.
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         submission = Submission(run_cells(placed).execute)
         return [CheckResult.of(run(check, submission)) for check in checks]
 
 
-def examine(deliverable_id: str, solution: Solution, judged: bool) -> tuple[bool, str]:
+def examine(deliverable_id: str, solution: Attempt, judged: bool) -> tuple[bool, str]:
     """Whether a solution loses exactly the checks that it names, and a text with the details."""
     master = load_master(deliverable_id)
     begin = time.monotonic()
@@ -118,7 +142,7 @@ def examine(deliverable_id: str, solution: Solution, judged: bool) -> tuple[bool
     return not wrong, "\n".join(lines)
 
 
-def verdict(solution: Solution, results: list[CheckResult]) -> list[str]:
+def verdict(solution: Attempt, results: list[CheckResult]) -> list[str]:
     """How the results of a solution differ from what it states, a sentence each."""
     lost = [result for result in results if result.status != "passed"]
     names = frozenset(result.name for result in lost)
@@ -138,6 +162,11 @@ def verdict(solution: Solution, results: list[CheckResult]) -> list[str]:
     return wrong
 
 
+def _notebook(solution: Attempt, master: Master) -> NotebookNode:
+    """The notebook with a solution filled in."""
+    return solved(master, solution.changes(master), solution.inserted(master))
+
+
 def _untrained(master: Master) -> frozenset[str]:
     """The check cells that do not need a trained model."""
     return frozenset(cell.name for cell in master.cells if cell.kind == "check") - {"result"}
@@ -150,13 +179,14 @@ def run_cells(placed: list[Placed]) -> Engine:
     settings = {"LATENT_LAB_WORKER": "1", "LATENT_LAB_DATA": str(standin_folder())}
     with patch.dict(os.environ, settings):
         for p in placed:
-            if not p.is_code or p.cell is None or p.cell.kind in NOT_RUN:
+            if not p.is_code or (p.cell is not None and p.cell.kind in NOT_RUN):
                 continue
+            name, defines = (p.cell.name, p.cell.defines) if p.cell else ("inserted", frozenset())
             try:
-                exec(compile(p.source, f"ipython-input: {p.cell.name}", "exec"), names)
+                exec(compile(p.source, f"ipython-input: {name}", "exec"), names)
             except Exception as error:
                 reason = failure(error)
                 if isinstance(error, NameError):
                     reason = failures.get(str(error.name), reason)
-                failures |= dict.fromkeys(p.cell.defines - names.keys(), reason)
+                failures |= dict.fromkeys(defines - names.keys(), reason)
     return Engine(names, failures)

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 
 from autograder.judging import OWN, Master, identify
 from autograder.release import released_notebook
@@ -18,16 +19,25 @@ _MARKS = ("### BEGIN SOLUTION", "### END SOLUTION")
 _TRAINED = ("given", "solution", "train", "handin")
 
 
-def solved(master: Master, changes: Mapping[str, str] | None = None) -> NotebookNode:
+def solved(
+    master: Master,
+    changes: Mapping[str, str] | None = None,
+    inserted: Mapping[str, str] | None = None,
+) -> NotebookNode:
     """The released notebook with the master's solutions filled in.
 
     Args:
         changes: other texts for some of the solution cells, by name.
+        inserted: texts of further code cells, by the name of the cell that each stands before.
     """
-    changes = changes or {}
+    changes, inserted = changes or {}, inserted or {}
     notebook = released_notebook(master)
-    for node in notebook.cells:
+    nodes, notebook.cells = notebook.cells, []
+    for node in nodes:
         cell = identify(node, master)
+        if cell is not None and cell.name in inserted:
+            notebook.cells.append(new_code_cell(inserted[cell.name]))
+        notebook.cells.append(node)
         if cell is not None and cell.kind in OWN:
             # Without the marking scheme of a model answer, which is for graders.
             text = changes.get(cell.name, cell.source).partition("**Marking:**")[0]
