@@ -1,0 +1,226 @@
+"""The notebooks as students read them: nothing unfilled, broken off, misnumbered or not shown."""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import pairwise
+
+import pytest
+from nbformat import NotebookNode
+
+from autograder.judging import identify, load_master
+from autograder.release import released_notebook
+from helpers import deliverables
+
+IDS = list(deliverables.DELIVERABLES)
+
+#: Faults that are known and not mended yet: the id of a deliverable and the name of a fault.
+KNOWN: set[tuple[str, str]] = set()
+
+#: Blocks of code, fenced or indented.
+_BLOCK = re.compile(r"^```.*?^```|(?<=\n\n)(?: {4}.*\n?)+", re.M | re.S)
+_CODE = re.compile(r"`[^`\n]+`")
+_DISPLAYED = re.compile(r"\$\$.*?\$\$", re.S)
+_INLINE = re.compile(r"\$[^$]+?\$", re.S)
+#: The start of an item of a list; within a paragraph, a number starts one only if it is 1.
+_ITEM = re.compile(r"^ *(?:[-*]|1\.) ")
+_NUMBERED = re.compile(r"^ *\d+\. ")
+#: A sentence ends so, also if it ends in bold or in brackets.
+_ENDS = re.compile(r"[.:;?!,][*_)\"']*$")
+
+
+@cache
+def notebook(name: str) -> NotebookNode:
+    return released_notebook(load_master(name))
+
+
+def texts(name: str) -> Iterator[str]:
+    """The texts of the Markdown cells, without markers, placeholders and code."""
+    for cell in notebook(name).cells:
+        if cell.cell_type == "markdown":
+            lines = [
+                line
+                for line in cell.source.splitlines()
+                if not line.startswith("<!--") and line != "YOUR ANSWER HERE"
+            ]
+            yield _CODE.sub("`x`", _BLOCK.sub("$$code$$", "\n".join(lines))).strip()
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Paragraphs and list items, each in one line; displayed formulas are part of a sentence."""
+    for paragraph in re.split(r"\n\s*\n", text):
+        block: list[str] = []
+        for line in paragraph.splitlines():
+            goes_on = block and _NUMBERED.match(block[0]) and _NUMBERED.match(line)
+            if block and (_ITEM.match(line) or goes_on):
+                yield " ".join(block)
+                block = []
+            block.append(line.strip())
+        yield " ".join(block)
+
+
+def mathematics(text: str) -> list[str]:
+    return _DISPLAYED.findall(text) + _INLINE.findall(_DISPLAYED.sub("", text))
+
+
+# The faults: each function yields those of one notebook, in words.
+
+
+def unfilled(name: str) -> Iterator[str]:
+    """A fact of the deliverable that was not filled in, in text or in code."""
+    for cell in notebook(name).cells:
+        yield from re.findall(r".*\{\{.*|.*\}\} *\w* *\}\}.*", cell.source)
+
+
+def unbalanced(name: str) -> Iterator[str]:
+    """A dollar, brace, bracket, backtick or pair of stars without its other half."""
+    for text in texts(name):
+        rest = _DISPLAYED.sub("", text)
+        if "$$" in rest:
+            yield f"$$ in {rest!r}"
+        for block in blocks(rest):
+            if block.replace(r"\$", "").count("$") % 2:
+                yield f"$ in {block!r}"
+        plain = _INLINE.sub("", rest)
+        for block in blocks(plain):
+            if block.count("`") % 2 or block.count("**") % 2:
+                yield f"` or ** in {block!r}"
+            if block.count("(") != block.count(")"):
+                yield f"( in {block!r}"
+        for formula in mathematics(text):
+            bare = re.sub(r"\\[{}]", "", formula)
+            if bare.count("{") != bare.count("}"):
+                yield f"{{ in {formula!r}"
+            if len(re.findall(r"\\left\b", bare)) != len(re.findall(r"\\right\b", bare)):
+                yield rf"\left in {formula!r}"
+            if re.findall(r"\\begin\{(\w+)", bare) != re.findall(r"\\end\{(\w+)", bare):
+                yield rf"\begin in {formula!r}"
+
+
+def broken_off(name: str) -> Iterator[str]:
+    """A paragraph or an item of a list that does not end as a sentence."""
+    for text in texts(name):
+        found = [block for block in blocks(text) if block]
+        for block, following in zip(found, [*found[1:], ""], strict=True):
+            # A formula stands for itself; the sentence before it, or before a list, goes on in it.
+            goes_on = following.startswith("$$") or (
+                _ITEM.match(following) and not _ITEM.match(block)
+            )
+            if not block.startswith(("#", "|", "$$")) and not goes_on:
+                end = block.removesuffix("$$").rstrip() if block.endswith("$$") else block
+                if not _ENDS.search(end):
+                    yield block
+
+
+def not_shown(name: str) -> Iterator[str]:
+    """A figure that its cell does not end in, or a cell that ends in something that shows none."""
+    master = load_master(name)
+    for node in notebook(name).cells:
+        cell = identify(node, master)
+        if cell is None or cell.kind != "figure":
+            continue
+        *others, last = ast.parse(node.source).body
+        lost = [called(each) for each in others if _DRAWS.match(called(each))]
+        if lost:
+            yield f"{cell.name}: {lost[0]} is not what the cell ends in"
+        loop = isinstance(last, ast.For | ast.If | ast.With)
+        if loop and not re.search(r"\b(display|print)\(", ast.unparse(last)):
+            yield f"{cell.name} ends in {ast.unparse(last)!r}"
+        if not loop and (not isinstance(last, ast.Expr) or called(last).startswith("save")):
+            yield f"{cell.name} ends in {ast.unparse(last)!r}"
+
+
+#: The functions that return a figure.
+_DRAWS = re.compile("plot_|draw_|explore$|visuali[sz]e_|show_")
+
+
+def called(statement: ast.stmt) -> str:
+    """The name of the function that a statement calls without keeping its result, or ""."""
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        return ast.unparse(statement.value.func).rpartition(".")[2]
+    return ""
+
+
+def elsewhere(name: str) -> Iterator[str]:
+    """A "next cell" that is not the next one, or does not use what the text says it does."""
+    cells = notebook(name).cells
+    for cell, following in zip(cells, [*cells[1:], None], strict=True):
+        if cell.cell_type != "markdown":
+            continue
+        for sentence in re.split(r"(?<=[.:?!])\s+", cell.source):
+            if not re.search(r"\b(next|following) cell\b|\bcell below\b", sentence):
+                continue
+            if following is None or following.cell_type != "code":
+                yield f"no code follows on {sentence!r}"
+                continue
+            for used in re.findall(r"(?:call|use|run)s your `(\w+)`", " ".join(sentence.split())):
+                if used not in following.source:
+                    yield f"{used} is not in the cell after {sentence!r}"
+
+
+def misnumbered(name: str) -> Iterator[str]:
+    """Tasks and questions that are not counted 1, 2, 3, a skipped level, or other points."""
+    text = "\n\n".join(texts(name))
+    for kind, pattern in (("Task", r"^#+ Task (\d+)"), ("Question", r"^\*\*Question (\d+)")):
+        numbers = [int(number) for number in re.findall(pattern, text, re.M)]
+        if numbers != list(range(1, len(numbers) + 1)):
+            yield f"{kind}s {numbers}"
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", text, re.M)]
+    if levels.count(1) != 1 or levels[0] != 1:
+        yield f"levels {levels}"
+    for before, after in pairwise(levels):
+        if after > before + 1:
+            yield f"levels {levels}"
+    for cell in load_master(name).cells:
+        if cell.kind == "written":
+            said = re.search(r"\((\d+) points?\)", cell.source)
+            if said is None or float(said[1]) != cell.points:
+                yield f"{cell.name} has {cell.points:g} points"
+
+
+def unknown_task(name: str) -> Iterator[str]:
+    """A reference to a task, a question or a deliverable that does not exist."""
+    text = "\n\n".join(texts(name))
+    for kind, pattern in (("Task", r"^#+ Task (\d+)"), ("Question", r"^\*\*Question (\d+)")):
+        there = set(re.findall(pattern, text, re.M))
+        yield from (f"{kind} {n}" for n in re.findall(rf"\b{kind} (\d+)", text) if n not in there)
+
+
+def wrong_call(name: str) -> Iterator[str]:
+    """A cell that runs the checks, or hands in, under another name."""
+    master = load_master(name)
+    for node in notebook(name).cells:
+        cell = identify(node, master)
+        calls = (
+            {"check": f'check("{name}.{cell.name}")', "handin": f'handin("{name}", '}
+            if cell
+            else {}
+        )
+        if cell and cell.kind in calls and calls[cell.kind] not in node.source:
+            yield node.source
+
+
+FAULTS: dict[str, Callable[[str], Iterator[str]]] = {
+    fault.__name__: fault
+    for fault in (
+        unfilled,
+        unbalanced,
+        broken_off,
+        not_shown,
+        elsewhere,
+        misnumbered,
+        unknown_task,
+        wrong_call,
+    )
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", IDS)
+def test_no_fault(name: str, fault: str) -> None:
+    found = list(FAULTS[fault](name))
+    if (name, fault) in KNOWN:
+        assert found, f"{name} no longer has this fault: remove it from KNOWN."
+        pytest.xfail("; ".join(found))
+    assert found == []
