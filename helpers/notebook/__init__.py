@@ -47,7 +47,7 @@ def check(name: str) -> CheckTable | None:
         raise KeyError(f"There are no checks called {name!r}.")
     results, notes = _run_all(checks)
     passed = all(result.status is Status.PASSED for result in results) and not notes
-    footer = "All of these pass; the grader runs some more." if passed else ""
+    footer = "All of these checks pass. The grader runs some more." if passed else ""
     return CheckTable(results, footer, notes)
 
 
@@ -66,7 +66,7 @@ def handin(deliverable_id: str, student: str, notebook: str | None = None) -> Ch
     if "LATENT_LAB_WORKER" in os.environ:
         return None
     if not deliverables.is_student_id(student) or student == "your-id":
-        print('Write your own id in place of "your-id" (letters, digits and . _ @ + - only).')
+        print('Replace "your-id" with your own id (only letters, digits and . _ @ + -).')
         return None
     deliverable = deliverables.get(deliverable_id)
     # First of all the zip: a check may run out of memory, or the student out of patience.
@@ -77,7 +77,7 @@ def handin(deliverable_id: str, student: str, notebook: str | None = None) -> Ch
         said += notes
     except Exception as error:
         said.append(f"The checks could not be run ({type(error).__name__}: {error}).")
-    footer = "Written answers and the grader's own checks come on top."
+    footer = "Written answers and the grader's hidden checks add to this."
     return CheckTable(results, footer, said, file if _links_work() else "")
 
 
@@ -114,8 +114,8 @@ def _run_all(checks: Iterable[Check]) -> tuple[list[Result], list[str]]:
             with suppress(Exception):
                 submission.ask("forget")  # the objects that the check created
     stale = {
-        f"Your last run of {failed.cell} raised {failed.error}. The checks below are of the "
-        f"definition before it."
+        f"Your last run of {failed.cell} raised {failed.error}. The checks below test the "
+        "definition from before that run."
         for name, failed in cells.log.failed.items()
         if name in asked and name in names
     }

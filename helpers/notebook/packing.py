@@ -64,7 +64,7 @@ def _build(
         ], path
     if missing:
         problems.append(
-            "It holds no trained model yet: run the training cell, then run this cell again."
+            "It contains no trained model yet: run the training cell, then run this cell again."
         )
     text = content.decode("utf-8", "replace")
     problems += _warnings(text)

@@ -88,10 +88,15 @@ class CheckTable:
 
 def rows(results: Sequence[Result]) -> list[list[Result]]:
     """The results in rows: of a task that is untouched, all checks share one."""
+    started = {each.check.cell for each in results if each.status is not Status.UNATTEMPTED}
     found: dict[object, list[Result]] = {}
     for number, result in enumerate(results):
-        shared = result.status in _SHARED
-        key = (result.check.cell, result.status, result.message) if shared else number
+        cell = result.check.cell
+        key: object = number
+        if cell not in started:
+            key = cell  # of several things that are missing, the first one is said
+        elif result.status in _SHARED:
+            key = (cell, result.status, result.message)
         found.setdefault(key, []).append(result)
     return list(found.values())
 

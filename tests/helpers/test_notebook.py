@@ -121,7 +121,7 @@ def test_check_in_a_kernel(cell: str, outputs: dict[str, list[NotebookNode]]) ->
     (output,) = outputs[f"check-{cell}"]
     points = sum(check.points for check in load_checks(D1.id) if check.cell == cell)
     text = output.data["text/plain"]
-    assert f"{points:g} of {points:g} points. All of these pass" in text
+    assert f"{points:g} of {points:g} points. All of these checks pass" in text
     assert "✘" not in text
     assert "<table" in output.data["text/html"]
 
@@ -138,7 +138,7 @@ def test_handin_in_a_kernel(outputs: dict[str, list[NotebookNode]]) -> None:
     assert "Run the training cell first." in text  # of the checks of the result
     first, second, *_ = text.splitlines()
     assert first == f"Before you hand in {D1.id}-ada.zip (0.0 MB):"
-    assert "It holds no trained model yet" in second
+    assert "It contains no trained model yet" in second
     assert "not saved" not in text
     page = output.data["text/html"]
     assert f'<a href="{D1.id}-ada.zip" download>{D1.id}-ada.zip</a>' in page
@@ -159,9 +159,9 @@ def test_a_cell_that_failed_is_named_before_any_verdict(
     for number, error in enumerate(["SyntaxError: '(' was never closed (line 3)", "TypeError: "]):
         first, *others = outputs[f"judged-{number}"][0].data["text/plain"].splitlines()
         assert first.startswith(cell + error)
-        assert first.endswith(". The checks below are of the definition before it.")
+        assert first.endswith(". The checks below test the definition from before that run.")
         assert others[0].startswith("✔")
-        assert "All of these pass" not in others[-1]
+        assert "All of these checks pass" not in others[-1]
     assert outputs["judged-2"][0].data["text/plain"].startswith("✔")
 
 
@@ -331,6 +331,15 @@ def test_an_untouched_task_takes_one_row() -> None:
     assert report._repr_html_().count("<tr") == 4
 
 
+def test_several_things_are_missing_in_an_untouched_task() -> None:
+    missing = [result(Status.UNATTEMPTED, f"`{name}` is not defined.") for name in "ab"]
+    assert repr(CheckTable(missing)).splitlines() == [
+        "○ 2 checks of `cell`  [0/4]",
+        "    `a` is not defined.",
+        "0 of 4 points.",
+    ]
+
+
 def test_backticks_are_code_and_stay_text() -> None:
     page = CheckTable([result(message="Use `a < b`, not `<b>` or a lone `.")])._repr_html_()
     assert "Use <code>a &lt; b</code>, not <code>&lt;b&gt;</code> or a lone `." in page
@@ -395,7 +404,7 @@ def test_footer_only_where_all_pass(student: dict[str, Any], checks: Checks) -> 
     report = notebook.check("d1.cell")
     assert report is not None
     assert "A note." in repr(report)
-    assert "All of these pass" in report.footer
+    assert "All of these checks pass" in report.footer
 
 
 def test_random_numbers_stay_as_they_were(student: dict[str, Any], checks: Checks) -> None:
@@ -492,7 +501,9 @@ def test_zip_is_made_anew(student: dict[str, Any], checks: Checks) -> None:
     handin(D1.id, "ada")
     Path("checkpoints/autoencoder.json").unlink()
     text = said(handin("d1", "ada"))
-    assert "It holds no trained model yet: run the training cell, then run this cell again." in text
+    assert (
+        "It contains no trained model yet: run the training cell, then run this cell again." in text
+    )
     assert list(unzipped(f"{D1.id}-ada.zip")) == [
         f"{D1.id}.ipynb",
         "checkpoints/autoencoder.safetensors",
@@ -505,7 +516,7 @@ def test_bad_ids(
 ) -> None:
     make_notebook()
     assert handin(D1.id, name) is None
-    assert capsys.readouterr().out.startswith('Write your own id in place of "your-id"')
+    assert capsys.readouterr().out.startswith('Replace "your-id" with your own id')
     assert list(Path.cwd().glob("**/*.zip")) == []
 
 
