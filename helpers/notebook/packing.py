@@ -79,8 +79,8 @@ def _warnings(content: str) -> list[str]:
         if changed := cells.unsaved(content):
             where = _listed([f"`{name}`" for name in changed])
             warnings.append(
-                f"Your notebook has changes that are not saved (in {where}): save it, then run "
-                "this cell again."
+                f"The saved notebook differs from what you ran last (in {where}): save it, or run "
+                "those cells again, and then run this cell again."
             )
     with suppress(Exception):
         if questions := cells.unanswered(content):

@@ -139,7 +139,7 @@ def test_handin_in_a_kernel(outputs: dict[str, list[NotebookNode]]) -> None:
     first, second, *_ = text.splitlines()
     assert first == f"Before you hand in {D1.id}-ada.zip (0.0 MB):"
     assert "It contains no trained model yet" in second
-    assert "not saved" not in text
+    assert "differs" not in text
     page = output.data["text/html"]
     assert f'<a href="{D1.id}-ada.zip" download>{D1.id}-ada.zip</a>' in page
     assert page.index("<a href") < page.index("<table")
@@ -605,7 +605,7 @@ def test_unsaved_changes(
     monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: shell)
     make_notebook()
     text = said(handin(D1.id, "ada"))
-    assert ("changes that are not saved" in text) == unsaved
+    assert ("differs from what you ran last (in `choices`)" in text) == unsaved
 
 
 def make_answers(*texts: str) -> None:
