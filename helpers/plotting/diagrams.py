@@ -58,7 +58,7 @@ def draw_vae(
     Args:
         image: (28, 28) or (1, 28, 28) in [0, 1]; it is shown at both ends.
         condition: what encoder and decoder are given in addition, such as "label $c$".
-        output: the name of what the decoder gives.
+        output: what the image at the decoder's end is called.
     """
     sketch = Sketch(22.5, 10, height=7.6)
     sketch.image(0.3, image, "image $x$", "784 numbers")

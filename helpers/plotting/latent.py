@@ -59,10 +59,12 @@ def plot_latent_space(
             axes.scatter([], [], s=40, color=colour, marker=marker, label=str(label))
         # The digit is also written among its marks.
         middles = np.array([np.median(points[labels == label], axis=0) for label in classes])
-        for label, place in zip(classes, _apart(middles, np.ptp(points, axis=0)), strict=True):
+        extent = np.maximum(np.ptp(points, axis=0), 1e-9)
+        middles = moved_apart(middles / extent, _LABEL) * extent
+        for label, middle in zip(classes, middles, strict=True):
             axes.annotate(
                 str(label),
-                (place[0], place[1]),
+                (middle[0], middle[1]),
                 ha="center",
                 va="center",
                 size=15,
@@ -84,6 +86,22 @@ def plot_latent_space(
                 loc="left",
             )
     return figure
+
+
+def moved_apart(points: np.ndarray[Any, Any], least: float) -> np.ndarray[Any, Any]:
+    """Points (M, 2), moved until any two are about ``least`` apart, so that no label hides another.
+
+    Points that are far enough from all others stay where they are.
+    """
+    points = points + 1e-6 * np.arange(len(points))[:, None]  # equal points part, too
+    for _ in range(100):
+        steps = points[:, None] - points[None]
+        distances = np.linalg.norm(steps, axis=2) + np.eye(len(points))
+        missing = np.maximum(least - distances, 0)
+        if not missing.any():
+            break
+        points = points + 0.5 * ((missing / distances)[:, :, None] * steps).sum(axis=1)
+    return points
 
 
 def latent_span(
@@ -201,31 +219,6 @@ def _outline(marker: str) -> Path:
     """The shape of a marker, one unit wide."""
     style = MarkerStyle(marker)
     return style.get_path().transformed(style.get_transform())
-
-
-def _apart(
-    places: np.ndarray[Any, np.dtype[np.float64]], span: np.ndarray[Any, Any]
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Places (N, 2) of labels, moved as little as needed for none to hide another.
-
-    Args:
-        span: width and height of the picture, (2,), of which a label takes one twentieth.
-    """
-    span = np.where(span > 0, span, 1.0)
-    moved = places / span
-    for _ in range(100):
-        between = moved[:, None] - moved[None]
-        distance = np.linalg.norm(between, axis=-1)
-        close = (distance < _LABEL) & ~np.eye(len(moved), dtype=bool)
-        if not close.any():
-            break
-        # Two labels at the same place are moved in the direction of their order.
-        order = np.sign(np.arange(len(moved))[:, None] - np.arange(len(moved)))
-        between[..., 0] = np.where(distance == 0, order, between[..., 0])
-        step = between / np.maximum(np.linalg.norm(between, axis=-1, keepdims=True), 1e-9)
-        gap = np.where(close, 0.51 * (_LABEL - distance), 0)
-        moved = moved + (step * gap[..., None]).sum(axis=1)
-    return moved * span
 
 
 def principal_components(

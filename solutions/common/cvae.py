@@ -1,9 +1,9 @@
 class myVAE(nn.Module):
     """A fully connected variational autoencoder, with a condition if there is one.
 
-    The input of the encoder is the flattened image followed by the condition, and that of the
-    decoder the code followed by the condition. Without a condition (conditional_vec_dim=0) the
-    encoder takes images (N, 1, 28, 28) and the decoder codes (N, Z), as before.
+    The condition follows the flattened image at the encoder, and the code at the decoder. Without
+    one (conditional_vec_dim=0) the encoder takes images (N, 1, 28, 28) and the
+    decoder codes (N, Z), as before.
 
     Args:
         input_dim: pixels in an image, 784.
@@ -41,7 +41,7 @@ class myVAE(nn.Module):
     @staticmethod
     def reparameterize(mu, logvar):
         """Draw codes z (N, Z) from N(mu, exp(logvar)), so that gradients reach both."""
-        # TODO: as in the previous deliverable.
+        # TODO: as in the last deliverable.
         ### BEGIN SOLUTION
         return mu + torch.exp(logvar / 2) * torch.randn_like(mu)
         ### END SOLUTION
@@ -56,7 +56,7 @@ class myVAE(nn.Module):
         Returns:
             x_hat (N, 1, 28, 28), mu (N, Z) and logvar (N, Z).
         """
-        # TODO: as before, with the condition appended to the image and to the code.
+        # TODO: as before, with the condition after the image and after the code.
         ### BEGIN SOLUTION
         hidden = self.encoder(x if c is None else torch.cat([x.flatten(1), c], dim=1))
         mu, logvar = self.mu_layer(hidden), self.logvar_layer(hidden)

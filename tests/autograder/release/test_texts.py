@@ -240,11 +240,14 @@ def not_in_eval_mode(name: str) -> Iterator[str]:
 _BOOKKEEPING = re.compile(r"\.(to|train|parameters|named_parameters|state_dict|modules)$")
 
 
+_BUILDS = re.compile(r"\b(build|create)s? (a|the) (new |two )?models?\b")
+
+
 def half_a_restart(name: str) -> Iterator[str]:
     """Advice to delete the checkpoint that does not say to build the model again as well."""
     for text in texts(name):
         for block in blocks(text):
-            if "delete the folder" in block and "create the model" not in block:
+            if "delete the folder" in block and not _BUILDS.search(block):
                 yield block
 
 
