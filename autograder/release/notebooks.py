@@ -28,6 +28,8 @@ _GRADING: dict[str, dict[str, bool]] = {
     "check": {"grade": True, "solution": False, "locked": True},
     "written": {"grade": True, "solution": True, "locked": False},
 }
+#: Given cells that nobody needs to read, by name: JupyterLab and Colab show them folded.
+_FOLDED = {"setup"}
 _BEGIN, _END = "### BEGIN SOLUTION", "### END SOLUTION"
 
 
@@ -102,6 +104,8 @@ def _node(cell: Cell, kit_url: str) -> NotebookNode:
     new = nbformat.v4.new_code_cell if cell.is_code else nbformat.v4.new_markdown_cell
     node: NotebookNode = new(source)
     node.id = cell.name if cell.kind == "prose" else f"{cell.kind}-{cell.name}"
+    if cell.name in _FOLDED:
+        node.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
     if cell.kind in _GRADING:
         about: dict[str, Any] = {**_GRADING[cell.kind], "grade_id": cell.name, "schema_version": 3}
         if about["grade"]:

@@ -89,7 +89,7 @@ def sample_folder(name: str, size: str) -> Path | None:
         ValueError: if ``size`` is something else.
     """
     if size not in ("small", "full"):
-        raise ValueError(f'The size of {name} is "small" or "full", not {size!r}.')
+        raise ValueError(f'The size of {name} should be "small" or "full", but it is {size!r}.')
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
     return SAMPLE if size == "small" else None
@@ -116,9 +116,9 @@ def read_sample(folder: Path, train: bool) -> tuple[Tensor, Tensor]:
                 images.append(torch.from_numpy(np.array(image)))
         return torch.stack(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
     except FileNotFoundError as error:
-        raise DataError(f"There is no CIFAR-10 sample {path}.") from error
+        raise DataError(f"The file {path} with the sample of CIFAR-10 is missing.") from error
     except (OSError, zipfile.BadZipFile, UnidentifiedImageError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} is damaged: fetch the kit again.") from error
+        raise DataError(f"{path} is damaged: download the course kit again.") from error
 
 
 def write_sample(folder: Path, images: Tensor, labels: Tensor, *, train: bool) -> None:

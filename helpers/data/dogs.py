@@ -51,7 +51,9 @@ class Dogs(ImageDataset):
             try:
                 return Image.open(photograph).convert("RGB"), 0
             except OSError as error:
-                raise DataError(f"{photograph} is damaged: delete it.") from error
+                raise DataError(
+                    f"{photograph} is damaged: delete it and download it again."
+                ) from error
         return photograph, 0
 
     def __repr__(self) -> str:

@@ -44,9 +44,13 @@ class Faces(ImageDataset):
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
         if split not in SEEDS:
-            raise ValueError(f'The split of the faces is "train" or "valid", not {split!r}.')
+            raise ValueError(
+                f'The split of the faces should be "train" or "valid", but it is {split!r}.'
+            )
         if size not in FACE_SIZES:
-            raise ValueError(f'The size of the faces is "small" or "full", not {size!r}.')
+            raise ValueError(
+                f'The size of the faces should be "small" or "full", but it is {size!r}.'
+            )
         self.split = split
         self.size = size
         self.transform = transform
@@ -95,7 +99,7 @@ def _celeba(split: str) -> Dataset[Any]:
     """One split of CelebA through torchvision."""
     with downloading(
         'CelebA was not found in ./data and could not be downloaded: use size="small", or put its '
-        "files into ./data/celeba by hand."
+        "files into ./data/celeba yourself."
     ):
         photographs: Dataset[Any] = datasets.CelebA("data", split=split, download=True)
     return photographs

@@ -50,7 +50,9 @@ class Loader:
         device: torch.device | str = "cpu",
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size should be a whole number above 0, not {batch_size!r}.")
+            raise ValueError(
+                f"batch_size should be a whole number above 0, but it is {batch_size!r}."
+            )
         if not isinstance(dataset, Sized) or len(dataset) == 0:
             raise ValueError("The data set is empty.")
         self.dataset = dataset
@@ -101,7 +103,7 @@ def _stack(images: list[Any]) -> Tensor:
     _check_tensor(images[0])
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
-        raise TypeError(f"The transform gives tensors of several shapes: {sorted(shapes)[:3]}.")
+        raise TypeError(f"The transform returns tensors of several shapes: {sorted(shapes)[:3]}.")
     return torch.stack(images)
 
 
@@ -109,7 +111,8 @@ def _check_tensor(image: Any) -> None:
     if not isinstance(image, Tensor):
         kind = type(image).__name__
         raise TypeError(
-            f"The data set gives images of type {kind}: its transform should make tensors of them."
+            f"The data set returns images of type {kind}. Its transform should convert them to "
+            "tensors."
         )
 
 

@@ -116,7 +116,9 @@ def _find_folder(root: str | Path | None) -> Path:
     if explicit is not None:
         folder = _with_files(_home(explicit))
         if folder is None:
-            raise DataError(f"There is no MNIST in {explicit}: expected {', '.join(_FILES)} (.gz).")
+            raise DataError(
+                f"{explicit} does not contain the files of MNIST: {', '.join(_FILES)} (.gz)."
+            )
         return folder
     for candidate in _candidates():
         folder = _with_files(candidate)
@@ -161,7 +163,7 @@ def _is_original(folder: Path) -> bool:
         try:
             content = _content(folder, name)
         except DataError as error:
-            warnings.warn(f"{error} It is skipped.", stacklevel=4)
+            warnings.warn(f"{error} This folder is skipped.", stacklevel=4)
             return False
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             warnings.warn(f"{folder / name} is not the real MNIST; it is skipped.", stacklevel=4)
@@ -178,7 +180,7 @@ def _content(folder: Path, name: str) -> bytes:
         data = path.read_bytes()
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is damaged: delete it and fetch it again.") from error
+        raise DataError(f"{path} is damaged: delete it and download it again.") from error
 
 
 def _read_split(folder: Path, train: bool) -> tuple[Tensor, Tensor]:
@@ -197,19 +199,19 @@ def _read_idx(folder: Path, name: str, magic: int) -> Tensor:
     n_dims = magic & 0xFF
     header = 4 * (1 + n_dims)
     if len(content) < header or int.from_bytes(content[:4], "big") != magic:
-        raise DataError(f"{folder / name} is not an IDX file: delete it and fetch it again.")
+        raise DataError(f"{folder / name} is not an IDX file: delete it and download it again.")
     shape = struct.unpack(f">{n_dims}i", content[4:header])
     pixels = np.frombuffer(content, np.uint8, offset=header)
     if min(shape) < 0 or math.prod(shape) != pixels.size:
-        raise DataError(f"{folder / name} is cut off: delete it and fetch it again.")
+        raise DataError(f"{folder / name} is incomplete: delete it and download it again.")
     return torch.from_numpy(pixels.reshape(shape).copy())
 
 
 def _download() -> Path:
     """Download the files through torchvision."""
     with downloading(
-        "MNIST was not found and could not be downloaded: "
-        f"name its folder in {ENVIRONMENT} or as MNIST(root=...)."
+        "MNIST was not found and could not be downloaded: set its folder with MNIST(root=...) or "
+        f"the environment variable {ENVIRONMENT}."
     ):
         datasets.MNIST("data", download=True)
     return Path("data") / "MNIST" / "raw"

@@ -12,15 +12,19 @@ from torch import Tensor
 
 from helpers.plotting.images import as_pixels, mosaic, plot_image_rows
 
-#: Pictures in a row of the fixed figure, and screen pixels per pixel of the interactive picture.
-N_STEPS, ZOOM = 9, 5
+#: Pictures in a row of the fixed figure.
+N_STEPS = 9
+#: About the height of the interactive picture in screen pixels, and its largest width.
+HEIGHT, MAX_WIDTH = 224, 672
 
 #: (lowest, highest) or (lowest, start, highest) for a slider, with whole numbers for whole steps;
 #: or a list of options for a menu.
 Control = tuple[float, ...] | list[Any]
 
 
-def explore(draw: Callable[..., Tensor], /, **controls: Control) -> Figure:
+def explore(
+    draw: Callable[..., Tensor], /, *, on_release: bool = False, **controls: Control
+) -> Figure:
     """A picture that is redrawn when its controls are moved.
 
     If ipywidgets is installed, the controls and the picture are displayed. The returned figure is
@@ -30,35 +34,78 @@ def explore(draw: Callable[..., Tensor], /, **controls: Control) -> Figure:
     Args:
         draw: takes one value for each control, by name, and returns images (N, 1, h, w) or
             (N, 3, h, w) in [0, 1], or one image without the first axis.
+        on_release: whether to redraw only when a slider is released, for a slow ``draw``.
         controls: (lowest, highest) or (lowest, start, highest) for a slider, which moves in whole
             steps if these are whole numbers; or a list of options. A slider without a start begins
-            in the middle, a list with its first option.
+            in the middle, a list with its first option. A slider in whole steps ends earlier if
+            there is nothing to draw for the highest, as for the image 31 of a batch of 8.
     """
+    try:
+        figure = _fixed(draw, controls)
+    except Exception:  # there may be fewer images than a slider has steps
+        controls = {name: _within_reach(draw, name, controls) for name in controls}
+        figure = _fixed(draw, controls)
     if importlib.util.find_spec("ipywidgets") is not None:
-        _show_controls(draw, controls)
+        _show_controls(draw, controls, on_release)
+    return figure
+
+
+def _fixed(draw: Callable[..., Tensor], controls: dict[str, Control]) -> Figure:
+    """A figure with a row for each control."""
     start = {name: _start(control) for name, control in controls.items()}
     rows = {
-        name: torch.cat([_batch(draw(**{**start, name: value}))[:1] for value in _steps(control)])
+        name: torch.cat([_first(draw(**{**start, name: value})) for value in _steps(control)])
         for name, control in controls.items()
     }
     return plot_image_rows(rows, n=N_STEPS)
 
 
-def _show_controls(draw: Callable[..., Tensor], controls: dict[str, Control]) -> None:
-    """Display sliders and menus above a picture that is redrawn when they change."""
+def _within_reach(draw: Callable[..., Tensor], name: str, controls: dict[str, Control]) -> Control:
+    """The control; if there is no picture for its highest value, with the highest that has one."""
+    control = controls[name]
+    if isinstance(control, list) or not _is_whole(control):
+        return control
+
+    def is_there(value: int) -> bool:
+        # The other controls are where there is a picture, if there is one anywhere.
+        try:
+            _first(draw(**{**{key: other[0] for key, other in controls.items()}, name: value}))
+        except Exception:  # as for an index beyond the end
+            return False
+        return True
+
+    low, high = int(control[0]), int(control[-1])
+    if is_there(high) or not is_there(low):  # in the second case the student should see why
+        return control
+    beyond = high
+    while beyond - low > 1:
+        middle = (low + beyond) // 2
+        low, beyond = (middle, beyond) if is_there(middle) else (low, middle)
+    return (*(min(value, low) for value in control[:-1]), low)
+
+
+def _show_controls(
+    draw: Callable[..., Tensor], controls: dict[str, Control], on_release: bool
+) -> None:
+    """Display sliders and menus next to a picture that is redrawn when they change."""
     import ipywidgets
     from IPython.display import display
 
-    picture = ipywidgets.Image(format="png")
+    # Without a width of its own, the picture would be stretched to that of the cell.
+    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start", "margin": "4px"})
     inputs = {name: _widget(ipywidgets, name, control) for name, control in controls.items()}
 
     def redraw(_: Any = None) -> None:
-        picture.value = _png(draw(**{name: widget.value for name, widget in inputs.items()}))
+        image = _picture(draw(**{name: widget.value for name, widget in inputs.items()}))
+        picture.layout.width, picture.layout.height = f"{image.width}px", f"{image.height}px"
+        picture.value = _png(image)
 
     for widget in inputs.values():
+        if on_release and hasattr(widget, "continuous_update"):
+            widget.continuous_update = False
         widget.observe(redraw, names="value")
     redraw()
-    display(ipywidgets.VBox([*inputs.values(), picture]))
+    display(ipywidgets.HBox([ipywidgets.VBox([*inputs.values()]), picture]))
 
 
 def _widget(ipywidgets: Any, name: str, control: Control) -> Any:
@@ -93,16 +140,31 @@ def _steps(control: Control) -> list[Any]:
     return values
 
 
+def _first(images: Tensor) -> Tensor:
+    """A batch of the first image.
+
+    Raises:
+        IndexError: if there is none.
+    """
+    batch = _batch(images)
+    if len(batch) == 0:
+        raise IndexError("There is no image to draw.")
+    return batch[:1]
+
+
 def _batch(images: Tensor) -> Tensor:
     return images if images.ndim == 4 else images[None]
 
 
-def _png(images: Tensor) -> bytes:
-    """The images side by side, enlarged, as a PNG file."""
+def _picture(images: Tensor) -> Image.Image:
+    """The images side by side, enlarged by a whole number."""
     pixels = as_pixels(_batch(images))
-    canvas = (255 * mosaic(pixels, columns=len(pixels))).astype("uint8")
-    image = Image.fromarray(canvas)
-    image = image.resize((ZOOM * image.width, ZOOM * image.height), Image.Resampling.NEAREST)
+    image = Image.fromarray((255 * mosaic(pixels, columns=len(pixels))).astype("uint8"))
+    zoom = max(1, min(HEIGHT // image.height, MAX_WIDTH // image.width))
+    return image.resize((zoom * image.width, zoom * image.height), Image.Resampling.NEAREST)
+
+
+def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()

@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+from matplotlib.path import Path
 from torch import Tensor, nn
 
 from helpers.plotting.images import as_pixels, mosaic
-from helpers.plotting.style import COLOURS, HALO, bare, new_figure
+from helpers.plotting.style import COLOURS, HALO, MARKERS, bare, new_figure
+
+#: The smallest distance between two labels, as a share of the picture.
+_LABEL = 0.055
 
 #: A module, or a function such as ``lambda images: vae.mu_layer(vae.encoder(images))``.
 Network = nn.Module | Callable[[Tensor], Any]
@@ -22,7 +27,7 @@ def plot_latent_space(
     device: str | torch.device | None = None,
     max_points: int = 5000,
 ) -> Figure:
-    """Where the encoder puts the images: one dot for each image, coloured by its digit.
+    """Where the encoder puts the images: for each image a mark, with its digit's colour and shape.
 
     Codes of more than two numbers are projected onto their first two principal components; the
     title says so, with the share of the variance.
@@ -41,15 +46,22 @@ def plot_latent_space(
     points, held = principal_components(codes)
     classes = sorted(set(labels.tolist()))
     colour_of = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(classes)}
+    marker_of = {label: MARKERS[i % len(MARKERS)] for i, label in enumerate(classes)}
     with new_figure(7.0, 6.0) as (figure, axes):
         # One scatter plot in the order of the loader: drawn digit by digit, the last would hide the
         # others.
         colours = [colour_of[label] for label in labels.tolist()]
-        axes.scatter(points[:, 0], points[:, 1], s=8, alpha=0.7, linewidths=0, c=colours)
+        marks = axes.scatter(points[:, 0], points[:, 1], s=10, alpha=0.7, linewidths=0, c=colours)
+        shapes = {label: _outline(marker) for label, marker in marker_of.items()}
+        marks.set_paths([shapes[label] for label in labels.tolist()])
         for label in classes:
-            axes.scatter([], [], s=40, color=colour_of[label], label=str(label))
-            # Ten colours are hard to tell apart: the digit is also written among its dots.
-            middle = np.median(points[labels == label], axis=0)
+            colour, marker = colour_of[label], marker_of[label]
+            axes.scatter([], [], s=40, color=colour, marker=marker, label=str(label))
+        # The digit is also written among its marks.
+        middles = np.array([np.median(points[labels == label], axis=0) for label in classes])
+        extent = np.maximum(np.ptp(points, axis=0), 1e-9)
+        middles = moved_apart(middles / extent, _LABEL) * extent
+        for label, middle in zip(classes, middles, strict=True):
             axes.annotate(
                 str(label),
                 (middle[0], middle[1]),
@@ -74,6 +86,22 @@ def plot_latent_space(
                 loc="left",
             )
     return figure
+
+
+def moved_apart(points: np.ndarray[Any, Any], least: float) -> np.ndarray[Any, Any]:
+    """Points (M, 2), moved until any two are about ``least`` apart, so that no label hides another.
+
+    Points that are far enough from all others stay where they are.
+    """
+    points = points + 1e-6 * np.arange(len(points))[:, None]  # equal points part, too
+    for _ in range(100):
+        steps = points[:, None] - points[None]
+        distances = np.linalg.norm(steps, axis=2) + np.eye(len(points))
+        missing = np.maximum(least - distances, 0)
+        if not missing.any():
+            break
+        points = points + 0.5 * ((missing / distances)[:, :, None] * steps).sum(axis=1)
+    return points
 
 
 def latent_span(
@@ -185,6 +213,12 @@ def codes_of(
     if not bool(torch.isfinite(z).all()):
         raise ValueError("The encoder gave NaN or infinite numbers: has the training diverged?")
     return z.numpy(), torch.cat(labels)[:max_points].numpy()
+
+
+def _outline(marker: str) -> Path:
+    """The shape of a marker, one unit wide."""
+    style = MarkerStyle(marker)
+    return style.get_path().transformed(style.get_transform())
 
 
 def principal_components(

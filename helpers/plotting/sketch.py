@@ -4,6 +4,8 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
 from torch import Tensor
 
+from helpers.plotting.style import STYLE
+
 ENCODER, DECODER, CODE, INK = "#4477AA", "#228833", "#EE6677", "#333333"
 CHANCE, GIVEN = "#AA3377", "#997700"
 
@@ -26,7 +28,8 @@ class Sketch:
         self, width: float, inches: float, height: float = 6.3, bottom: float = -0.9
     ) -> None:
         size = (inches, inches * height / width)
-        self.figure, self.axes = plt.subplots(figsize=size, layout="constrained")
+        with plt.rc_context(STYLE):
+            self.figure, self.axes = plt.subplots(figsize=size, layout="constrained")
         self.axes.set(xlim=(0, width), ylim=(bottom, bottom + height), aspect="equal")
         self.axes.axis("off")
         plt.close(self.figure)

@@ -9,35 +9,42 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-#: Ten colours that colour-blind people can distinguish: the "muted" scheme of Paul Tol
-#: (SRON/EPS/TN/09-002, 2021) and a dark grey.
+#: Ten colours that differ for everybody: also for people with deuteranopia or protanopia, each two
+#: are at least 25 apart in CIELAB. Found by search, with the darker ones first, for lines.
 COLOURS: tuple[str, ...] = (
     "#332288",
     "#cc6677",
-    "#117733",
-    "#88ccee",
-    "#aa4499",
-    "#ddcc77",
-    "#44aa99",
-    "#882255",
-    "#555555",
-    "#999933",
+    "#326d9c",
+    "#8c4d00",
+    "#6a004a",
+    "#d1ad2c",
+    "#a0cb7b",
+    "#26d1d0",
+    "#3b3a1b",
+    "#c790ff",
 )
 #: Shapes distinguish curves where colours do not, for example in print.
 MARKERS = "os^Dv*Pp<>"
-#: A white outline that keeps text readable on top of points and lines.
-HALO = withStroke(linewidth=3.5, foreground="white")
+#: Every figure is a card of this colour: light, so that the colours show, and not a slab of white
+#: in a dark page.
+CARD = "#eceff2"
+#: An outline that keeps text readable on top of points and lines.
+HALO = withStroke(linewidth=3.5, foreground=CARD)
 #: Style of a value that is written next to its point.
 NUMBER: Any = {"textcoords": "offset points", "color": "#333333", "path_effects": [HALO]}
 #: The look of every figure, whatever a notebook has set for its own.
 STYLE: Any = {
     "axes.axisbelow": True,
+    "axes.facecolor": CARD,
     "axes.grid": True,
     "axes.labelsize": 11,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 12,
+    "figure.constrained_layout.h_pad": 0.12,  # inches
+    "figure.constrained_layout.w_pad": 0.12,
     "figure.dpi": 100,
+    "figure.facecolor": CARD,
     "font.size": 10,
     "grid.alpha": 0.25,
 }

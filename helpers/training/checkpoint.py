@@ -74,7 +74,7 @@ class Checkpoint:
             history = History.from_json(self.history.read_bytes())
         except OSError:
             raise CheckpointError(
-                f"The checkpoint {self.weights} has no history {self.history} that can be read."
+                f"The history {self.history} of the checkpoint {self.weights} cannot be read."
             ) from None
         except ValueError as error:
             raise CheckpointError(f"{self.history}: {error}") from None

@@ -11,6 +11,7 @@ import os
 import re
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,8 @@ with warnings.catch_warnings():
 models: dict[str, nn.Module] = {}
 #: The history of each of them, once it has been trained or restored.
 histories: dict[str, History] = {}
+#: The models in this process whose weights come from a training, even an interrupted one.
+_trained: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 class BatchSource(Protocol):
@@ -113,21 +116,31 @@ def train_or_restore(
         # The autograder itself loads what was handed in; nothing is trained.
         return History(name)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ValueError(f"The name {name!r} should have only letters, digits, '_' and '-'.")
+        raise ValueError(
+            f"The name of a model should have only letters, digits, '_' and '-', not {name!r}."
+        )
     if isinstance(n_epochs, bool) or not isinstance(n_epochs, int) or n_epochs < 1:
-        raise ValueError(f"n_epochs should be a whole number of at least 1, not {n_epochs!r}.")
+        raise ValueError(
+            f"n_epochs should be a whole number of at least 1, but it is {n_epochs!r}."
+        )
 
     checkpoint = Checkpoint(Path(directory), name)
     if not retrain:
         try:
             restored = checkpoint.restore(model)
         except CheckpointError as problem:
-            print(f"{problem} Training anew.")
+            print(f"{problem} Training again.")
         else:
             if restored is not None:
                 print(describe_restored(restored, checkpoint, n_epochs))
                 histories[name] = restored
+                _trained.add(model)
                 return restored
+    if model in _trained:
+        print(
+            "This model has been trained before, and training continues from its weights. To start "
+            "from scratch, run the cells that create the model and its optimizer first."
+        )
     histories[name] = train(checkpoint, model, train_epoch, loader, n_epochs)
     return histories[name]
 
@@ -150,6 +163,7 @@ def train(
     bar = tqdm(total=n_epochs * len(loader), unit="batch")
     batches = Batches(loader, bar)
     saved = 0
+    _trained.add(model)
     try:
         for epoch in range(1, n_epochs + 1):
             bar.set_description(f"epoch {epoch}/{n_epochs}")
@@ -191,19 +205,19 @@ def as_loss(value: object, epoch: int) -> float:
     if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) == 1:
         value = value.item()
     if value is None:
-        raise ValueError("Your train_epoch returned None: return the mean loss of the epoch.")
+        raise ValueError("Your train_epoch returned None. Return the mean loss of the epoch.")
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         kind = f"something of type {type(value).__name__}"
         if isinstance(value, Tensor | np.ndarray):
             kind = f"a tensor of shape {tuple(value.shape)}"
         raise ValueError(
-            f"Your train_epoch returned {kind}: return one number, the mean loss of the epoch."
+            f"Your train_epoch returned {kind}. Return one number, the mean loss of the epoch."
         )
     loss = float(value)
     if not math.isfinite(loss):
         raise ValueError(
             f"The loss of epoch {epoch} is {loss}: the training has diverged. Try a smaller "
-            f"learning rate, and look for a logarithm or a division of zero in your loss."
+            f"learning rate, and look for a logarithm of zero or a division by zero in your loss."
         )
     return loss
 
@@ -216,7 +230,8 @@ def describe_restored(history: History, checkpoint: Checkpoint, n_epochs: int) -
         epochs += f" (n_epochs is now {n_epochs})"
     return (
         f"Restored {history.name!r}, trained on {when}: {epochs}, last loss "
-        f"{history.losses[-1]:.4g}. To train again, delete {checkpoint.weights}."
+        f"{history.losses[-1]:.4g}. To train again, delete {checkpoint.weights} and run the cells "
+        f"that create the model and its optimizer."
     )
 
 
@@ -224,12 +239,13 @@ def describe_stopped(checkpoint: Checkpoint, history: History) -> str:
     """One line about what remains of an interrupted training."""
     if not history.losses:
         return (
-            f"Stopped {history.name!r} within the first epoch: nothing was written to "
-            f"{checkpoint.weights}, and the model is half-way through the epoch."
+            f"Stopped {history.name!r} during the first epoch: nothing was saved to "
+            f"{checkpoint.weights}, and the model has seen a part of the data."
         )
     return (
         f"Stopped {history.name!r}: the model and {checkpoint.weights} are as they were after "
-        f"{plural(len(history.losses))}, loss {history.losses[-1]:.4g}. The next run trains anew."
+        f"{plural(len(history.losses))}, loss {history.losses[-1]:.4g}. To train for all epochs, "
+        "run the cells that create the model and its optimizer, then this cell again."
     )
 
 

@@ -1,4 +1,4 @@
-# On your own computer this does nothing; on Colab and Kaggle it fetches the course kit.
+# @title Setup: on Colab and Kaggle, get the course kit
 import importlib.util
 import io
 import os
@@ -25,8 +25,8 @@ def find_kit() -> None:
             unpack(answer.read())
     except Exception as error:  # no network, no such page, no zip, another zip: many kinds
         sys.exit(
-            f"The course kit could not be fetched from {address} ({error}). On Kaggle, switch the "
-            "internet on or attach the kit as a data set; else ask your instructor for its address."
+            f"The course kit could not be downloaded from {address} ({error}). On Kaggle, turn on "
+            "the internet or attach the kit as a dataset; otherwise ask your instructor for help."
         )
 
 
@@ -40,4 +40,4 @@ def unpack(archive: bytes) -> None:
 find_kit()
 for package in ("safetensors", "torchsummary"):
     if importlib.util.find_spec(package) is None:
-        print(f"{package} is missing: run  %pip install {package}  in a cell, then this one again.")
+        print(f"{package} is missing. Run  %pip install {package}  and then this cell again.")

@@ -6,7 +6,8 @@ import random
 import sys
 import types
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from autograder.judging import identify, load_master, read_handin
+from autograder.release import released_notebook
 from autograder.rubric import solved
 from helpers import deliverables, notebook
 from helpers.checking import Check, CheckFunction, Result, Status, Submission, fail, load_checks
-from helpers.notebook import CheckTable, handin
+from helpers.notebook import CheckTable, cells, handin, table
 from helpers.training import random_state
 
 D1 = deliverables.get("d1")
+IDS = list(deliverables.DELIVERABLES)
 MASTER = load_master(D1.id)
 
 
@@ -58,7 +61,14 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
 
 #: Whether the random numbers are where they were, and the names that are new.
 LOOK = "print(r.random_state() == state, *[n for n in {*globals()} - names if n[0] != '_'])"
-UNSAVED = f"import helpers.notebook as h; print(h._unsaved(open('{D1.id}.ipynb').read()))"
+UNSAVED = f"from helpers.notebook import cells; print(cells.unsaved(open('{D1.id}.ipynb').read()))"
+
+#: What a student tries in one cell, one after the other.
+TRIES = (
+    "# Your code: loss_and_optimizer\ncriterion = nn.L1Loss()\noptimizer = (",
+    "# Your code: loss_and_optimizer\ncriterion = nn.L1Loss(1, 2, 3, 4, 5)",
+    MASTER.cell("loss_and_optimizer").source,
+)
 
 
 def new_cell(name: str, source: str) -> NotebookNode:
@@ -92,6 +102,10 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Notebook
             everything.append(new_cell(f"after-{node.id}", LOOK))
     everything.append(new_cell("saved", UNSAVED))
     everything.append(new_cell("change", f"# Your code: choices\nhidden_dim = 300\n{UNSAVED}"))
+    for number, source in enumerate(TRIES):
+        everything.append(new_cell(f"try-{number}", source))
+        everything[-1].metadata.tags = ["raises-exception"]
+        everything.append(new_cell(f"judged-{number}", f'check("{D1.id}.loss")'))
     book.cells = everything
     NotebookClient(
         book,
@@ -108,7 +122,7 @@ def test_check_in_a_kernel(cell: str, outputs: dict[str, list[NotebookNode]]) ->
     (output,) = outputs[f"check-{cell}"]
     points = sum(check.points for check in load_checks(D1.id) if check.cell == cell)
     text = output.data["text/plain"]
-    assert f"{points:g} of {points:g} points. All of these pass" in text
+    assert f"{points:g} of {points:g} points. All of these checks pass" in text
     assert "✘" not in text
     assert "<table" in output.data["text/html"]
 
@@ -123,14 +137,123 @@ def test_handin_in_a_kernel(outputs: dict[str, list[NotebookNode]]) -> None:
     (output,) = outputs["handin-handin"]
     text = output.data["text/plain"]
     assert "Run the training cell first." in text  # of the checks of the result
-    assert f"Hand in {D1.id}-ada.zip (0.0 MB). It holds no trained model yet" in text
-    assert "not saved" not in text
+    first, second, *_ = text.splitlines()
+    assert first == f"Before you hand in {D1.id}-ada.zip (0.0 MB):"
+    assert "It contains no trained model yet" in second
+    assert "differs" not in text
+    page = output.data["text/html"]
+    assert f'<a href="{D1.id}-ada.zip" download>{D1.id}-ada.zip</a>' in page
+    assert page.index("<a href") < page.index("<table")
 
 
 def test_unsaved_changes_in_a_kernel(outputs: dict[str, list[NotebookNode]]) -> None:
     """Also of a cell with a magic, which IPython rewrites before it runs it."""
-    assert outputs["saved"][0].text == "False\n"
-    assert outputs["change"][0].text == "True\n"
+    assert outputs["saved"][0].text == "[]\n"
+    assert outputs["change"][0].text == "['choices']\n"
+
+
+def test_a_cell_that_failed_is_named_before_any_verdict(
+    outputs: dict[str, list[NotebookNode]],
+) -> None:
+    """The definitions before it are still there, and right."""
+    cell = "Your last run of the cell `# Your code: loss_and_optimizer` raised "
+    for number, error in enumerate(["SyntaxError: '(' was never closed (line 3)", "TypeError: "]):
+        first, *others = outputs[f"judged-{number}"][0].data["text/plain"].splitlines()
+        assert first.startswith(cell + error)
+        assert first.endswith(". The checks below test the definition from before that run.")
+        assert others[0].startswith("✔")
+        assert "All of these checks pass" not in others[-1]
+    assert outputs["judged-2"][0].data["text/plain"].startswith("✔")
+
+
+# How runs of cells ended.
+
+
+def ran(code: str, names: dict[str, Any] | None = None) -> Any:
+    """What IPython says of a run, in so far as it is used."""
+    before = within = None
+    try:
+        compiled = compile(code, "ipykernel", "exec")
+    except SyntaxError as error:
+        before = error
+    else:
+        try:
+            exec(compiled, {} if names is None else names)
+        except BaseException as error:
+            within = error
+    info = types.SimpleNamespace(raw_cell=code)
+    return types.SimpleNamespace(info=info, error_before_exec=before, error_in_exec=within)
+
+
+@pytest.mark.parametrize(
+    ("code", "failed"),
+    [
+        ("a = 1\nb = 1 / 0\nc = 2", {"b", "c"}),
+        ("def a():\n    pass\n\nclass B:\n    x = 1 / 0\n\nc: int = 2", {"B", "c"}),
+        ("a, b = 1, (", {"a", "b"}),
+        ("# Your code: it\nasync def a(:\n    pass", {"a"}),
+        ("class A(:\n    x = 1\ny == 2\nif x: z = 3", {"A"}),
+        ("a = 1\nraise SystemExit", set()),
+        ("a = 1\nfor b in [1 / 0]: c = 2", {"b", "c"}),
+        ("a = 1", set()),
+        ("", set()),
+    ],
+)
+def test_names_that_a_failed_run_left_as_they_were(code: str, failed: set[str]) -> None:
+    log = cells.CellLog()
+    log.record(ran(code))
+    assert set(log.failed) == failed
+
+
+def test_magics_do_not_hide_what_is_defined() -> None:
+    code = "%matplotlib inline\na = 1\n!ls\nb = 1 / 0"
+    assert cells.definitions_since(code, 4) == {"b"}
+    assert cells.python_error(code) is None
+
+
+def test_a_cell_is_known_by_its_marker() -> None:
+    """Also where the broken line no longer says what it should define."""
+    log = cells.CellLog()
+    log.record(ran("# Your code: model\nclass Net: pass"))
+    log.record(ran("# Your code: model\nclas Net: pass"))
+    assert log.failed["Net"].cell == "the cell `# Your code: model`"
+    log.record(ran("# Your code: model\nclass Net: pass"))
+    assert log.failed == {}
+    log.record(ran("class Net(: pass"))
+    assert log.failed["Net"].cell == "the cell that defines `Net`"
+    log.record(ran("class Net: pass"))
+    assert log.failed == {}
+
+
+def test_an_untouched_cell_has_not_failed() -> None:
+    log = cells.CellLog()
+    log.record(ran("# Your code: it\nraise NotImplementedError()\na = 1"))
+    assert log.failed == {}
+    log.record(ran("a = missing"))
+    assert log.failed["a"].waits
+
+
+def test_odd_reports_of_runs_are_left_alone() -> None:
+    log = cells.CellLog()
+    log.record(None)
+    log.record(types.SimpleNamespace(info=None))
+    assert log.failed == {}
+
+
+def test_a_failed_cell_without_an_older_definition(
+    student: dict[str, Any], checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = cells.CellLog()
+    monkeypatch.setattr(cells, "log", log)
+    log.record(ran("# Your code: model\nclass Model(:"))
+    log.record(ran("# Your code: other\nclass Other(:"))
+    checks(lambda submission: submission.new("Model"), lambda submission: submission.new("Model"))
+    text = repr(notebook.check("d1.cell"))
+    assert text.count("Your last run of the cell `# Your code: model` raised SyntaxError") == 1
+    student["Model"] = int
+    text = repr(notebook.check("d1.cell"))
+    assert text.startswith("Your last run of the cell `# Your code: model` raised SyntaxError")
+    assert "Other" not in text
 
 
 # The table.
@@ -164,7 +287,7 @@ def test_html_shows_students_text_as_text(status: Status) -> None:
     evil = "<script>alert(1)</script><img src=x onerror='alert(2)'> & \"quoted\""
     report = CheckTable([result(status, evil, title=evil)], footer=evil)
     page = Tags(report._repr_html_())
-    assert page.tags <= {"table", "tr", "td", "b", "br", "p"}
+    assert page.tags <= {"table", "tr", "td", "b", "br", "p", "span"}
     assert page.text.count(evil) == 3
     assert repr(report).count(evil) == 3
 
@@ -195,6 +318,65 @@ def test_points_add_up() -> None:
     assert "2.5 of 4.5 points." in Tags(report._repr_html_()).text
 
 
+def test_an_untouched_task_takes_one_row() -> None:
+    untouched = [result(Status.UNATTEMPTED, "This part still raises NotImplementedError.")] * 6
+    report = CheckTable([result(Status.PASSED), *untouched, result(), result()])
+    assert repr(report).splitlines() == [
+        "✔ Right.  [2/2]",
+        "○ 6 checks of `cell`  [0/12]",
+        "    This part still raises NotImplementedError.",
+        "✘ Right.  [0/2]",
+        "✘ Right.  [0/2]",
+        "2 of 18 points.",
+    ]
+    assert report._repr_html_().count("<tr") == 4
+
+
+def test_several_things_are_missing_in_an_untouched_task() -> None:
+    missing = [result(Status.UNATTEMPTED, f"`{name}` is not defined.") for name in "ab"]
+    assert repr(CheckTable(missing)).splitlines() == [
+        "○ 2 checks of `cell`  [0/4]",
+        "    `a` is not defined.",
+        "0 of 4 points.",
+    ]
+
+
+def test_backticks_are_code_and_stay_text() -> None:
+    page = CheckTable([result(message="Use `a < b`, not `<b>` or a lone `.")])._repr_html_()
+    assert "Use <code>a &lt; b</code>, not <code>&lt;b&gt;</code> or a lone `." in page
+
+
+def test_a_check_that_raised_is_shown_as_such() -> None:
+    check = Check("d1.cell.name", "cell", 2, "Right.", False, lambda submission: None)
+    report = CheckTable([Result(check, Status.FAILED, "Hm.", fault="IndexError: 0\nTraceback")])
+    for text in (repr(report), report._repr_html_()):
+        assert "failed, since the check itself raised an exception." in text
+        assert "✘" in text
+        assert "Traceback" not in text
+
+
+def test_symbols_differ_without_colour_and_are_legible_on_any_page() -> None:
+    """White on a colour that is dark enough (WCAG: 4.5 : 1) and still shows on a black page."""
+
+    def luminance(colour: str) -> float:
+        parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    badges = {status: table._BADGES.get(status, table._WRONG) for status in Status}
+    assert len({symbol for symbol, _ in badges.values()}) == 4
+    for _, colour in badges.values():
+        assert 1.05 / (luminance(colour) + 0.05) > 4.5
+        assert (luminance(colour) + 0.05) / (luminance("#111111") + 0.05) > 2.5
+
+
+@pytest.mark.parametrize("message", [b"bytes", 7, None, "half a character: \ud83d"])
+def test_any_message_can_be_shown(message: Any) -> None:
+    report = CheckTable([result(message=message)])
+    for text in (repr(report), report._repr_html_()):
+        text.encode()
+
+
 # check().
 
 
@@ -223,7 +405,7 @@ def test_footer_only_where_all_pass(student: dict[str, Any], checks: Checks) -> 
     report = notebook.check("d1.cell")
     assert report is not None
     assert "A note." in repr(report)
-    assert "All of these pass" in report.footer
+    assert "All of these checks pass" in report.footer
 
 
 def test_random_numbers_stay_as_they_were(student: dict[str, Any], checks: Checks) -> None:
@@ -291,19 +473,20 @@ def unzipped(path: str) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def footer(report: CheckTable | None) -> str:
+def said(report: CheckTable | None) -> str:
+    """What stands above the table."""
     assert report is not None
-    return report.footer
+    return " ".join(report.header)
 
 
 def test_zip_holds_what_the_grader_reads(student: dict[str, Any], checks: Checks) -> None:
-    text = make_notebook()
+    book = make_notebook()
     make_checkpoint()
-    said = footer(handin(D1.id, "ada.l-1@uni"))
-    assert said.endswith(f"Hand in {D1.id}-ada.l-1@uni.zip (0.0 MB).")
+    text = said(handin(D1.id, "ada.l-1@uni"))
+    assert text == f"Hand in {D1.id}-ada.l-1@uni.zip (0.0 MB)."
     path = f"{D1.id}-ada.l-1@uni.zip"
     assert unzipped(path) == {
-        f"{D1.id}.ipynb": text.encode(),
+        f"{D1.id}.ipynb": book.encode(),
         "checkpoints/autoencoder.safetensors": b"weights",
         "checkpoints/autoencoder.json": b'{"losses": [0.04]}',
     }
@@ -318,8 +501,10 @@ def test_zip_is_made_anew(student: dict[str, Any], checks: Checks) -> None:
     make_checkpoint()
     handin(D1.id, "ada")
     Path("checkpoints/autoencoder.json").unlink()
-    said = footer(handin("d1", "ada"))
-    assert "It holds no trained model yet: run the training cell first." in said
+    text = said(handin("d1", "ada"))
+    assert (
+        "It contains no trained model yet: run the training cell, then run this cell again." in text
+    )
     assert list(unzipped(f"{D1.id}-ada.zip")) == [
         f"{D1.id}.ipynb",
         "checkpoints/autoencoder.safetensors",
@@ -332,15 +517,15 @@ def test_bad_ids(
 ) -> None:
     make_notebook()
     assert handin(D1.id, name) is None
-    assert capsys.readouterr().out.startswith('Write your own id in place of "your-id"')
+    assert capsys.readouterr().out.startswith('Replace "your-id" with your own id')
     assert list(Path.cwd().glob("**/*.zip")) == []
 
 
 def test_no_notebook_file(student: dict[str, Any], checks: Checks) -> None:
-    said = footer(handin(D1.id, "ada"))
-    assert f"No zip was made: there is no {D1.id}.ipynb in {Path.cwd()}." in said
-    said = footer(handin(D1.id, "ada", notebook="mine.ipynb"))
-    assert "there is no mine.ipynb" in said
+    text = said(handin(D1.id, "ada"))
+    assert f"No zip was made: there is no {D1.id}.ipynb in {Path.cwd()}." in text
+    text = said(handin(D1.id, "ada", notebook="mine.ipynb"))
+    assert "there is no mine.ipynb" in text
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -376,11 +561,11 @@ def test_too_large(
     make_notebook()
     make_checkpoint(weights=random.Random(0).randbytes(2**20))
     monkeypatch.setattr(deliverables, "MAX_HANDIN_BYTES", 2**20)
-    said = footer(handin(D1.id, "ada"))
-    assert f"{D1.id}-ada.zip is too large to hand in (1 MB)" in said
-    assert "Hand in" not in said
+    text = said(handin(D1.id, "ada"))
+    assert f"{D1.id}-ada.zip is too large to hand in (1 MB, and the limit is 1 MB)" in text
+    assert "Hand in" not in text
     monkeypatch.setattr(deliverables, "MAX_HANDIN_BYTES", 2**21)
-    assert "Hand in" in footer(handin(D1.id, "ada"))
+    assert "Hand in" in said(handin(D1.id, "ada"))
 
 
 def test_too_large_unpacked(
@@ -390,7 +575,7 @@ def test_too_large_unpacked(
     make_notebook()
     make_checkpoint(weights=bytes(2**20))
     monkeypatch.setattr(deliverables, "MAX_HANDIN_BYTES", 2**20)
-    assert "too large to hand in" in footer(handin(D1.id, "ada"))
+    assert "too large to hand in" in said(handin(D1.id, "ada"))
 
 
 @pytest.mark.parametrize(
@@ -420,5 +605,137 @@ def test_unsaved_changes(
     shell = types.SimpleNamespace(history_manager=history)
     monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: shell)
     make_notebook()
-    said = footer(handin(D1.id, "ada"))
-    assert ("changes that are not saved" in said) == unsaved
+    text = said(handin(D1.id, "ada"))
+    assert ("differs from what you ran last (in `choices`)" in text) == unsaved
+
+
+def make_answers(*texts: str) -> None:
+    """A notebook with a question for each text, which is what stands below it."""
+    questions = [
+        f"<!-- Your answer: q{n} -->\n**Question {n} (3 points).** Why?\n\n{text}"
+        for n, text in enumerate(texts, 1)
+    ]
+    book = nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_markdown_cell, questions)])
+    nbformat.write(book, f"{D1.id}.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        (["Because.", "YOUR ANSWER HERE", "So."], "Question 2 still says YOUR ANSWER HERE."),
+        (["YOUR ANSWER HERE"] * 3, "Question 1, Question 2 and Question 3 still say YOUR ANSWER"),
+        (["Because.", "It stands below YOUR ANSWER HERE."], ""),
+    ],
+)
+def test_unanswered_questions_are_named(
+    answers: list[str], sentence: str, student: dict[str, Any], checks: Checks
+) -> None:
+    make_answers(*answers)
+    make_checkpoint()
+    text = said(handin(D1.id, "ada"))
+    assert sentence in text
+    assert ("YOUR ANSWER HERE" in text) == bool(sentence)
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_placeholders_are_those_of_the_release(name: str) -> None:
+    """All questions of a released notebook are unanswered, none of a solved one is."""
+    master = load_master(name)
+    written = [cell for cell in master.cells if cell.kind == "written"]
+    released = nbformat.writes(released_notebook(master))
+    assert len(cells.unanswered(released)) == len(written)
+    assert all(question.startswith("Question") for question in cells.unanswered(released))
+    assert cells.unanswered(nbformat.writes(solved(master))) == []
+
+
+# The zip is built whatever happens.
+
+
+def unpackable(name: str) -> bool:
+    return zipfile.ZipFile(name).testzip() is None
+
+
+@pytest.mark.parametrize("error", [MemoryError, OSError("No space"), RuntimeError, IndexError])
+def test_a_check_that_cannot_run(error: Exception, student: dict[str, Any], checks: Checks) -> None:
+    def broken(submission: Submission) -> None:
+        raise error
+
+    make_notebook()
+    checks(broken, lambda submission: None)
+    report = handin(D1.id, "ada")
+    assert report is not None
+    assert [each.status is Status.PASSED for each in report.results] == [False, True]
+    assert unpackable(f"{D1.id}-ada.zip")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_random_numbers_that_cannot_be_kept(
+    when: str, student: dict[str, Any], checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def broken() -> Iterator[None]:
+        if when == "after":
+            yield
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(notebook, "same_randomness", broken)
+    checks(lambda submission: None, lambda submission: None)
+    report = notebook.check("d1.cell")
+    assert report is not None
+    assert [each.status for each in report.results] == [Status.PASSED] * 2
+
+
+def test_checks_that_cannot_be_loaded(
+    student: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(deliverable: str) -> list[Check]:
+        raise ImportError("helpers is damaged")
+
+    monkeypatch.setattr(notebook, "load_checks", load)
+    make_notebook()
+    assert "The checks could not be run (ImportError: helpers is damaged)." in said(
+        handin(D1.id, "ada")
+    )
+    assert unpackable(f"{D1.id}-ada.zip")
+
+
+@pytest.mark.parametrize("history", [None, 7, types.SimpleNamespace(input_hist_raw=[None, 3])])
+def test_a_broken_history(
+    history: Any, student: dict[str, Any], checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = types.SimpleNamespace(history_manager=history)
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: shell)
+    make_notebook()
+    handin(D1.id, "ada")
+    assert unpackable(f"{D1.id}-ada.zip")
+
+
+@pytest.mark.parametrize("content", [b"", b"no JSON", b"\xff\xfe", b"[]", b'{"cells": [3, null]}'])
+def test_a_notebook_that_cannot_be_read(
+    content: bytes, student: dict[str, Any], checks: Checks
+) -> None:
+    """The grader says what is wrong with it."""
+    Path(f"{D1.id}.ipynb").write_bytes(content)
+    handin(D1.id, "ada")
+    assert unzipped(f"{D1.id}-ada.zip") == {f"{D1.id}.ipynb": content}
+
+
+def test_a_zip_that_cannot_be_written(student: dict[str, Any], checks: Checks) -> None:
+    make_notebook()
+    Path(f"{D1.id}-ada.zip").mkdir()
+    report = handin(D1.id, "ada")
+    assert said(report).startswith("No zip was made (IsADirectoryError: ")
+    assert "<a " not in report._repr_html_()  # type: ignore[union-attr]
+
+
+def test_no_link_where_links_lead_nowhere(
+    student: dict[str, Any], checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_notebook()
+    report = handin(D1.id, "a@b+c")
+    assert report is not None
+    assert f'<a href="{D1.id}-a%40b%2Bc.zip" download>' in report._repr_html_()
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    report = handin(D1.id, "ada")
+    assert report is not None
+    assert "<a " not in report._repr_html_()

@@ -154,11 +154,11 @@ def assert_says_what_to_do(
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"The course kit could not be fetched from {address} (")
+    assert line.startswith(f"The course kit could not be downloaded from {address} (")
     assert reason in line
     assert line.endswith(
-        "On Kaggle, switch the internet on or attach the kit as a data set; "
-        "else ask your instructor for its address."
+        "On Kaggle, turn on the internet or attach the kit as a dataset; "
+        "otherwise ask your instructor for help."
     )
 
 
@@ -219,6 +219,6 @@ def test_missing_packages_are_named(tiny_kit: Path, tmp_path: Path) -> None:
     done = run(CELL, tmp_path, start="import sys; sys.path.insert(0, '')\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"{name} is missing: run  %pip install {name}  in a cell, then this one again."
+        f"{name} is missing. Run  %pip install {name}  and then this cell again."
         for name in ("safetensors", "torchsummary")
     ]

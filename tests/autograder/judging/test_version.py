@@ -36,7 +36,7 @@ def change(path: Path) -> set[str]:
     "file",
     [
         "helpers/genpic.py",
-        "helpers/notebook.py",
+        "helpers/notebook/table.py",
         "helpers/plotting/images.py",
         "autograder/cli.py",
         "autograder/classroom/report.py",

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from autograder.course import open_course, quietly
-from autograder.judging import all_checks, load_master
+from autograder.judging import all_checks, identify, load_master
 from autograder.release import notebooks, student_kit
 from helpers import deliverables
 from helpers.checking import load_checks
@@ -85,6 +85,20 @@ def test_cells_know_what_they_are(name: str, released: Path) -> None:
         if cell.kind == "written":
             assert node.source.endswith("YOUR ANSWER HERE")
             assert len(node.source.splitlines()) > 2, "The question is gone."
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_setup_is_folded_away(name: str, released: Path) -> None:
+    """In JupyterLab and, by its title, in Colab; it stays the cell that it is."""
+    notebook = nbformat.read(released / name / f"{name}.ipynb", as_version=4)
+    (node,) = [cell for cell in notebook.cells if cell.metadata.get("jupyter")]
+    assert node.metadata.jupyter == {"source_hidden": True}
+    assert node.metadata.cellView == "form"
+    assert node.source.splitlines()[0] == "# Given: setup"
+    assert node.source.splitlines()[1].startswith("# @title ")
+    found = identify(node, load_master(name))
+    assert found is not None
+    assert found.name == "setup"
 
 
 def test_kit_url_replaces_the_address() -> None:

@@ -256,7 +256,7 @@ def test_batches_on_a_device(numbers: TensorDataset) -> None:
 
 @pytest.mark.parametrize("transform", [None, transforms.Compose([]), transforms.RandomRotation(9)])
 def test_no_tensors(transform: Any, folder: Path) -> None:
-    with pytest.raises(TypeError, match=r"images of type Image: its transform should make tensors"):
+    with pytest.raises(TypeError, match=r"images of type Image. Its transform should convert"):
         Loader(MNIST(folder, transform=transform))
 
 

@@ -10,10 +10,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from helpers.plotting import (
+    draw_vae,
+    latent,
     latent_span,
     plot_image_rows,
     plot_latent_space,
@@ -23,6 +26,7 @@ from helpers.plotting import (
     plot_sweep,
     visualize_img_batch,
 )
+from helpers.plotting.style import CARD, COLOURS
 from helpers.training import History
 
 
@@ -52,6 +56,50 @@ def canvas(figure: Figure) -> np.ndarray:
 def renders(figure: Figure) -> bool:
     figure.canvas.draw()
     return True
+
+
+# --- colours -----------------------------------------------------------------------------------
+
+#: How colours look without one kind of cones, for linear RGB (Machado, Oliveira & Fernandes, 2009).
+BLINDNESS = {
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "none": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+}
+
+
+def cielab(linear: np.ndarray) -> np.ndarray:
+    """Linear RGB (N, 3) in CIELAB, in which distances are about as large as they look."""
+    rgb_to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = linear @ np.array(rgb_to_xyz).T / [0.9505, 1, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    x, y, z = f.T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+def test_colours_differ_for_everybody(kind: str) -> None:
+    rgb = np.array([mpl.colors.to_rgb(colour) for colour in COLOURS])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = cielab(np.clip(linear @ np.array(BLINDNESS[kind]).T, 0, 1))
+    distances = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + 1e9 * np.eye(len(seen))
+    assert distances.min() > 25
+
+
+def test_figures_are_cards() -> None:
+    """Not transparent, since dark text would vanish on a dark page, and not a white slab."""
+    figures = [plot_losses([0.3, 0.2]), draw_vae(torch.rand(1, 28, 28))]
+    for figure in figures:
+        assert mpl.colors.to_hex(figure.get_facecolor()) == CARD
+        assert mpl.colors.to_rgba(CARD)[3] == 1
 
 
 # --- batches of images --------------------------------------------------------------------------
@@ -133,6 +181,39 @@ def test_latent_space_draws_the_codes() -> None:
     assert "z_1" in axes.get_xlabel()
     assert "PCA" not in axes.get_title("left")
     assert renders(figure)
+
+
+def test_digits_differ_in_shape_too() -> None:
+    axes = plot_latent_space(encoder(), digits(), "cpu").axes[0]
+    paths = axes.collections[0].get_paths()
+    labels = torch.cat([labels for _, labels in digits()]).tolist()
+    of_label: dict[int, set[bytes]] = {}
+    for label, path in zip(labels, paths, strict=True):
+        of_label.setdefault(label, set()).add(path.vertices.tobytes())
+    assert all(len(shapes) == 1 for shapes in of_label.values())
+    assert len(set.union(*of_label.values())) == 10
+
+
+def test_no_label_hides_another() -> None:
+    """All means are at one place, as for a model that has learned nothing."""
+    codes = torch.randn(500, 2)
+    codes = torch.cat([codes, -codes])
+    labels = torch.arange(10).repeat_interleave(100)
+    figure = plot_latent_space(nn.Flatten(), [(codes.view(-1, 1, 1, 2), labels)])
+    page = FigureCanvasAgg(figure)
+    page.draw()
+    boxes = [text.get_window_extent(page.get_renderer()) for text in figure.axes[0].texts]
+    centres = np.array([[(b.x0 + b.x1) / 2, (b.y0 + b.y1) / 2] for b in boxes])
+    distances = np.linalg.norm(centres[:, None] - centres[None], axis=-1) + 1e9 * np.eye(10)
+    assert distances.min() > 0.9 * max(box.width for box in boxes)
+
+
+def test_labels_stay_where_there_is_room() -> None:
+    places = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    assert np.allclose(latent.moved_apart(places, 0.1), places, atol=1e-5)
+    same = latent.moved_apart(np.zeros((3, 2)), 0.1)
+    distances = np.linalg.norm(same[:, None] - same[None], axis=-1) + np.eye(3)
+    assert distances.min() > 0.09
 
 
 def test_latent_space_leaves_the_model_and_random_numbers_alone() -> None:

@@ -208,7 +208,7 @@ def test_another_architecture_trains_anew_from_untouched_weights(
     history = train_or_restore("ae", wider, train_epoch, loader, 1, directory=tmp_path)
     out = capsys.readouterr().out
     assert "does not fit this model ('1.weight' has shape (8, 784) there, (9, 784)" in out
-    assert "Training anew." in out
+    assert "Training again." in out
     assert all(seen)
     assert history.losses == [0.1]
     train_or_restore("ae", wider, never, loader, 1, directory=tmp_path)
@@ -238,7 +238,7 @@ def test_a_damaged_checkpoint_trains_anew(
     capsys.readouterr()
     again = train_or_restore("ae", model, trainer(model), loader, 1, directory=tmp_path)
     out = capsys.readouterr().out
-    assert out.splitlines()[0].endswith("Training anew.")
+    assert out.splitlines()[0].endswith("Training again.")
     assert "Traceback" not in out
     assert again.finished
     train_or_restore("ae", model, never, loader, 1, directory=tmp_path)
@@ -276,7 +276,7 @@ def test_interrupt_keeps_the_last_full_epoch(
     fresh = build()
     again = train_or_restore("ae", fresh, trainer(fresh), loader, 2, directory=tmp_path)
     out = capsys.readouterr().out
-    assert "stopped after 2 epochs, and its optimizer's state is gone. Training anew." in out
+    assert "stopped after 2 epochs, and its optimizer's state is gone. Training again." in out
     assert again.finished
 
 
@@ -295,7 +295,7 @@ def test_interrupt_in_the_first_epoch_leaves_an_earlier_checkpoint(
     history = train_or_restore("ae", model, stop, loader, 1, directory=tmp_path, retrain=True)
     assert history.losses == []
     assert not history.finished
-    assert "nothing was written" in capsys.readouterr().out
+    assert "nothing was saved" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -323,14 +323,38 @@ def test_interrupt_while_saving_leaves_no_half_written_file(
     assert not History.from_json((tmp_path / "ae.json").read_bytes()).finished
 
 
+# --- a model that has been trained --------------------------------------------------------------
+
+
+def test_training_on_from_trained_weights_is_said(
+    tmp_path: Path, loader: DataLoader[tuple[Tensor, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise a model might be trained for more epochs than are allowed, unnoticed."""
+    said = "training continues from its weights. To start from scratch, run the cells that create"
+
+    def trains_on(model: nn.Module) -> bool:
+        capsys.readouterr()
+        (tmp_path / "ae.json").unlink(missing_ok=True)
+        (tmp_path / "ae.safetensors").unlink(missing_ok=True)
+        train_or_restore("ae", model, trainer(model), loader, 1, directory=tmp_path)
+        return said in capsys.readouterr().out
+
+    model, restored = build(), build()
+    assert not trains_on(model)
+    assert trains_on(model)
+    train_or_restore("ae", restored, never, loader, 1, directory=tmp_path)
+    assert trains_on(restored)
+    assert not trains_on(build())
+
+
 # --- what train_epoch returns -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "returned None: return the mean loss"),
-        (torch.ones(3), r"tensor of shape \(3,\): return one number"),
+        (None, "returned None. Return the mean loss"),
+        (torch.ones(3), r"tensor of shape \(3,\). Return one number"),
         ("0.1", "of type str"),
         ([0.1], "of type list"),
         (True, "of type bool"),
