@@ -1,8 +1,11 @@
 """What the checks of deliverable 9 lend to a student's functions: a small VAE, a file's path."""
 
 import io
+import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -13,27 +16,42 @@ SIDE, LATENT_DIM = 6, 3
 
 
 class TinyFaceVAE(nn.Module):
-    """A VAE for images (N, 3, 6, 6) with BatchNorm, and with nothing random in its forward."""
+    """A VAE for images (N, 3, 6, 6) with BatchNorm in its encoder and in its decoder.
 
-    def __init__(self) -> None:
+    Args:
+        random: whether codes are drawn; otherwise each is half a standard deviation above its mean.
+    """
+
+    def __init__(self, *, random: bool = True) -> None:
         super().__init__()
         n_numbers = 3 * SIDE * SIDE
+        self.random = random
         self.encoder = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten())
         self.mu_layer = nn.Linear(n_numbers, LATENT_DIM)
         self.logvar_layer = nn.Linear(n_numbers, LATENT_DIM)
-        # Linear, so that a code can be told from the image that it gives.
-        self.decoder = nn.Sequential(nn.Linear(LATENT_DIM, n_numbers), nn.Unflatten(1, (3, 6, 6)))
+        self.decoder = nn.Sequential(
+            nn.Linear(LATENT_DIM, n_numbers),
+            nn.Unflatten(1, (3, SIDE, SIDE)),
+            nn.BatchNorm2d(3),
+            nn.Sigmoid(),
+        )
+        #: For each decoding, whether autocast was on.
+        self.with_autocast: list[bool] = []
+        self.decoder.register_forward_pre_hook(self._record)
 
-    @staticmethod
-    def reparameterize(mu: Tensor, logvar: Tensor) -> Tensor:
-        """Draws from N(mu, exp(logvar)), (N, Z)."""
-        return torch.normal(mu, torch.exp(logvar / 2))
+    def _record(self, *_: Any) -> None:
+        self.with_autocast.append(torch.is_autocast_enabled("cpu"))
+
+    def reparameterize(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        """Codes (N, Z) from N(mu, exp(logvar))."""
+        eps = torch.randn_like(mu) if self.random else torch.full_like(mu, 0.5)
+        return mu + torch.exp(logvar / 2) * eps
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images (N, 3, 6, 6) -> images, mu (N, 3), logvar (N, 3)."""
         features = self.encoder(images)
-        mu = self.mu_layer(features)
-        return self.decoder(mu), mu, self.logvar_layer(features)
+        mu, logvar = self.mu_layer(features), self.logvar_layer(features)
+        return self.decoder(self.reparameterize(mu, logvar)), mu, logvar
 
 
 def new_state() -> dict[str, Tensor]:
@@ -42,21 +60,40 @@ def new_state() -> dict[str, Tensor]:
     state = {name: value.clone() for name, value in model.state_dict().items()}
     state["encoder.0.running_mean"] = torch.tensor([0.3, -0.8, 1.5])
     state["encoder.0.running_var"] = torch.tensor([0.5, 2.0, 1.2])
-    state["mu_layer.weight"] = 0.3 * torch.randn_like(state["mu_layer.weight"])
+    state["decoder.2.running_mean"] = torch.tensor([0.4, -0.5, 0.2])
+    state["decoder.2.running_var"] = torch.tensor([1.6, 0.7, 1.2])
+    state["mu_layer.weight"] = 0.05 * torch.randn_like(state["mu_layer.weight"])
+    # No mean is near 0, so that one that is missing or scaled shows.
+    state["mu_layer.bias"] = torch.tensor([2.5, -3.0, 2.0])
     state["logvar_layer.weight"] = 0.05 * torch.randn_like(state["logvar_layer.weight"])
     state["logvar_layer.bias"] = torch.tensor([-1.5, 0.0, 1.0])
-    state["decoder.0.weight"] = torch.randn_like(state["decoder.0.weight"])
+    # Small, so that the Sigmoid can be undone: each image tells the code that it came from.
+    state["decoder.0.weight"] = 0.1 * torch.randn_like(state["decoder.0.weight"])
     return state
 
 
-def local_twin(state: dict[str, Tensor]) -> TinyFaceVAE:
+def local_twin(state: dict[str, Tensor], *, random: bool = True) -> TinyFaceVAE:
     """A model of ours with these weights, in evaluation mode."""
-    model = TinyFaceVAE()
+    model = TinyFaceVAE(random=random)
     model.load_state_dict(state)
     return model.eval()
 
 
-# Files. These run where the student's code runs.
+# What follows runs where the student's code runs.
+
+
+class Called:
+    """Calls a function and keeps what it returned.
+
+    Attributes:
+        result: what it returned.
+        keeps_graph: whether that carries the graph of its gradients.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        with torch.enable_grad():
+            self.result = function(*args, **kwargs)
+        self.keeps_graph = isinstance(self.result, Tensor) and self.result.requires_grad
 
 
 def new_path() -> str:
@@ -65,7 +102,7 @@ def new_path() -> str:
 
 
 def take_file(path: str) -> list[Tensor]:
-    """The bytes of a picture file, (M,), and its pixels (H, W, 3), uint8; the file is removed.
+    """The bytes of a picture file, (M,), and its pixels (H, W, 3), uint8; its folder is removed.
 
     Both are empty where there is no file, the pixels also where it is no picture.
     """
@@ -80,6 +117,5 @@ def take_file(path: str) -> list[Tensor]:
                 pixels = pixels.view(image.height, image.width, 3).clone()
         except Exception:  # Pillow raises many kinds for files that are no pictures
             pixels = torch.zeros(0, 0, 3, dtype=torch.uint8)
-        file.unlink()
-    file.parent.rmdir()
+    shutil.rmtree(file.parent, ignore_errors=True)
     return [torch.tensor(list(content[:16]), dtype=torch.uint8), pixels]

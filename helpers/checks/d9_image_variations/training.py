@@ -1,6 +1,8 @@
-"""The checks of the loss, the training, the validation, and of keeping the best model."""
+"""The checks of the loss, of the training and of the validation."""
 
 import math
+from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from helpers.checking import (
 )
 from helpers.checks.common import vae_loss
 from helpers.checks.common.tiny import TinyLoss
-from helpers.checks.common.tiny_faces import SIDE, local_twin, new_state
+from helpers.checks.common.tiny_faces import SIDE, TinyFaceVAE, local_twin, new_state
 from helpers.checks.common.trial import (
     Trial,
     check_training,
@@ -109,14 +111,54 @@ check_training(
 )
 
 
+#: The loss of a model for a batch of images.
+BatchLoss = Callable[[TinyFaceVAE, Tensor], Tensor]
+
+
+def _given(model: TinyFaceVAE, images: Tensor) -> Tensor:
+    x_hat, mu, logvar = model(images)
+    return TinyLoss()(x_hat, images, mu, logvar)
+
+
+def _exchanged(model: TinyFaceVAE, images: Tensor) -> Tensor:
+    x_hat, mu, logvar = model(images)
+    return TinyLoss()(images, x_hat, mu, logvar)
+
+
+def _of_the_mean(model: TinyFaceVAE, images: Tensor) -> Tensor:
+    _, mu, logvar = model(images)
+    return TinyLoss()(model.decoder(mu), images, mu, logvar)
+
+
+def _squared_error(model: TinyFaceVAE, images: Tensor) -> Tensor:
+    return functional.mse_loss(model(images)[0], images)
+
+
+def _own_loss(model: TinyFaceVAE, images: Tensor) -> Tensor:
+    x_hat, mu, logvar = model(images)
+    error, kl = terms(x_hat, images, mu, logvar)
+    return (error + kl).mean()
+
+
+#: What evaluate may compute in the place of the loss that it is given, by a sentence about it.
+_OTHER_LOSSES: dict[str, BatchLoss] = {
+    "The images and the reconstructions are exchanged in the call of the loss.": _exchanged,
+    "This is the loss of decoder(mu): model(images) decodes a draw.": _of_the_mean,
+    "This is a squared error: use the loss that evaluate is given.": _squared_error,
+    "This is a loss of your own: use the one that evaluate is given.": _own_loss,
+}
+
+
 class Evaluation:
     """The student's evaluate, on a tiny model with BatchNorm that is in training mode before."""
 
     def __init__(self, submission: Submission) -> None:
         self.state = new_state()
+        self.state["decoder.0.weight"] *= 10  # so that a code and its mean differ in their loss
         # Each batch of its own brightness, the last one smaller: every wrong mean shows.
         self.images = pictures(13, SIDE) * torch.linspace(0.2, 1, 13).view(-1, 1, 1, 1)
-        self.model = submission.build("helpers.checks.common.tiny_faces.TinyFaceVAE")
+        here = "helpers.checks.common.tiny_faces"
+        self.model = submission.build(f"{here}.TinyFaceVAE", random=False)
         self.model.load(self.state)
         self.model.call("train")
         labels = torch.arange(13)
@@ -124,18 +166,33 @@ class Evaluation:
         loader = submission.build("helpers.data.Loader", dataset, 5)
         criterion = submission.build("helpers.checks.common.tiny.TinyLoss")
         device = submission.build("torch.device", "cpu")
-        self.value = submission.call("evaluate", self.model, loader, criterion, device)
+        evaluate = submission.object("evaluate")
+        call = submission.build(f"{here}.Called", evaluate, self.model, loader, criterion, device)
+        self.value, self.keeps_graph = call.get("result"), call.get("keeps_graph") is True
+        used = self.model.get("with_autocast")
+        self.autocast = isinstance(used, list) and True in used
 
     @torch.no_grad()
-    def losses(self, *, training: bool) -> Tensor:
-        """The loss of each batch, (3,), computed here in one of the modes."""
-        twin = local_twin(self.state).train(training)
-        batches = self.images.split(5)
-        losses = []
-        for batch in batches:
-            x_hat, mu, logvar = twin(batch)
-            losses.append(TinyLoss()(x_hat, batch, mu, logvar))
+    def losses(
+        self, loss: BatchLoss = _given, *, encoder: bool = False, decoder: bool = False
+    ) -> Tensor:
+        """The loss of each batch, (3,), computed here, if wanted with a part in training mode."""
+        twin = local_twin(self.state, random=False)
+        twin.encoder.train(encoder)
+        twin.decoder.train(decoder)
+        with torch.autocast("cpu", enabled=self.autocast):
+            losses = [loss(twin, batch).float() for batch in self.images.split(5)]
         return torch.stack(losses)
+
+    def by_mode(self) -> dict[tuple[bool, bool], Tensor]:
+        """The loss of each batch, by whether the encoder and the decoder are in training mode."""
+        modes = product((False, True), (False, True))
+        return {mode: self.losses(encoder=mode[0], decoder=mode[1]) for mode in modes}
+
+    def agrees(self, value: float, losses: Tensor) -> bool:
+        """Whether a value is the mean of these losses; autocast's numbers have three digits."""
+        tolerance = 5e-3 if self.autocast else 1e-4
+        return math.isclose(value, mean_over_images(losses), rel_tol=tolerance)
 
 
 @check("validation", points=3)
@@ -143,16 +200,23 @@ def evaluate_returns_the_mean_loss(submission: Submission) -> None:
     """evaluate returns the mean loss over all images, as a number."""
     evaluation = Evaluation(submission)
     value = expect_number(evaluation.value, what="What evaluate returns")
+    expect(
+        not evaluation.keeps_graph,
+        "evaluate returns a tensor with the graph of its gradients.",
+        "Use torch.no_grad(), and .item() for a number.",
+    )
     # In whichever mode: the right one is the next check's matter.
-    modes = [evaluation.losses(training=training) for training in (False, True)]
-    if any(math.isclose(value, mean_over_images(losses), rel_tol=1e-4) for losses in modes):
+    by_mode = evaluation.by_mode().values()
+    if any(evaluation.agrees(value, losses) for losses in by_mode):
         return
-    known = [likely_cause(value, mean_causes(losses)) for losses in modes]
-    otherwise = "Add up the given loss times the number of images, and divide by the images' count."
+    causes: dict[str, float] = {}
+    for mistake, loss in _OTHER_LOSSES.items():
+        causes[mistake] = mean_over_images(evaluation.losses(loss))
+    known = [likely_cause(value, causes | mean_causes(losses)) for losses in by_mode]
     fail(
         f"evaluate returned {value:.5f}; the mean loss over the 13 images is "
-        f"{mean_over_images(modes[0]):.5f}.",
-        next(filter(None, known), otherwise),
+        f"{mean_over_images(evaluation.losses()):.5f}.",
+        next(filter(None, known), ""),
     )
 
 
@@ -160,102 +224,35 @@ def evaluate_returns_the_mean_loss(submission: Submission) -> None:
 def evaluate_leaves_the_model_alone(submission: Submission) -> None:
     """evaluate uses evaluation mode, and changes nothing of the model."""
     evaluation = Evaluation(submission)
-    state = evaluation.model.state()
-    moved = [
-        name for name, value in evaluation.state.items() if not same_values(state, name, value)
-    ]
-    if any("running" in name or "tracked" in name for name in moved):
-        fail(
-            "evaluate has changed the running means and variances of BatchNorm.",
-            "Call model.eval() at its start.",
-        )
-    if moved:
-        fail(f"evaluate has changed the model: {moved[0]}.", "There is no step in a validation.")
-    training = evaluation.model.get("training")
+    changed = moved(evaluation.state, evaluation.model.state())
+    buffers = [name for name in changed if "running" in name or "tracked" in name]
+    call = "Call model.eval() at the start of evaluate."
+    if buffers and buffers == changed and all(name.startswith("decoder") for name in buffers):
+        fail("The decoder is in training mode during the validation.", call)
+    if buffers and buffers == changed:
+        fail("evaluate has changed the running means and variances of BatchNorm.", call)
+    if changed:
+        fail(f"evaluate has changed the model: {changed[0]}.", "There is no step in a validation.")
+    if isinstance(evaluation.model.get("mu_layer.weight.grad"), Tensor):
+        fail("evaluate computes gradients.", "There is no backward() in a validation.")
     value = evaluation.value
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
-    wrong = mean_over_images(evaluation.losses(training=True))
-    in_training = isinstance(value, float) and math.isclose(value, wrong, rel_tol=1e-4)
+    by_mode = evaluation.by_mode()
+    right = by_mode.pop((False, False))
     expect(
-        training is False or not in_training,
+        not isinstance(value, float)
+        or evaluation.agrees(value, right)
+        or not any(evaluation.agrees(value, losses) for losses in by_mode.values()),
         "The model is in training mode during the validation.",
-        "Call model.eval() at the start of evaluate.",
+        call,
     )
 
 
-def same_values(state: dict[str, Tensor], name: str, value: Tensor) -> bool:
-    """Whether a state dict has this tensor under this name."""
-    return name in state and close(state[name], value, 1e-6)
-
-
-class Offers:
-    """A KeepBest of the student's with a model of ours, to which others are offered."""
-
-    def __init__(self, submission: Submission) -> None:
-        self.best = submission.build("torch.nn.BatchNorm1d", 4)
-        self.model = submission.build("torch.nn.BatchNorm1d", 4)
-        self.keeper = submission.new("KeepBest", self.best)
-
-    def offer(self, loss: float) -> dict[str, Tensor]:
-        """Offer a model with random weights and this loss; the weights."""
-        state = {
-            "weight": torch.randn(4),
-            "bias": torch.randn(4),
-            "running_mean": torch.randn(4),
-            "running_var": torch.rand(4) + 0.5,
-            "num_batches_tracked": torch.tensor(3),
-        }
-        self.model.load(state)
-        self.keeper.call("offer", self.model, loss)
-        return state
-
-
-@check("best", points=3)
-def lowest_loss_is_kept(submission: Submission) -> None:
-    """best_model has the parameters of the offer with the lowest loss so far."""
-    offers = Offers(submission)
-    offered: list[tuple[float, dict[str, Tensor]]] = []
-    for loss in (7.5, 5.2, 6.1, 5.9, 3.3, 3.4, 8.8):
-        offered.append((loss, offers.offer(loss)))
-        kept = offers.best.state()
-        lowest = min(offered, key=lambda item: item[0])
-        if same_values(kept, "weight", lowest[1]["weight"]) and same_values(
-            kept, "bias", lowest[1]["bias"]
-        ):
-            continue
-        losses = ", ".join(f"{each:g}" for each, _ in offered)
-        found = [each for each, state in offered if same_values(kept, "weight", state["weight"])]
-        hint = "Copy the weights into self.best_model with load_state_dict."
-        if found:
-            hint = f"The weights are those of the loss {found[-1]:g}. "
-            last = found[-1] == loss
-            hint += "Note down the lowest loss so far." if last else "Lower losses are better."
-        fail(f"After the losses {losses} best_model has not the weights of the lowest.", hint)
-
-
-@check("best", points=2)
-def kept_weights_are_a_full_copy(submission: Submission) -> None:
-    """What is kept is a copy of the whole state, which stays as it is when training goes on."""
-    offers = Offers(submission)
-    first = offers.offer(2.0)
-    kept = offers.best.state()
-    for name in ("running_mean", "running_var"):
-        expect(
-            same_values(kept, name, first[name])
-            or not same_values(kept, "weight", first["weight"]),
-            f"best_model has the parameters of the model that was offered, but not its {name}.",
-            "Copy the whole state_dict(): parameters() leaves the running statistics out.",
-        )
-    before = offers.best.state()
-    offers.model.load({name: value + 1 for name, value in first.items()})
-    after = offers.best.state()
-    expect(
-        all(same_values(after, name, value) for name, value in before.items()),
-        "best_model changes when the training of the other model goes on.",
-        "They share tensors: copy them, with load_state_dict or copy.deepcopy.",
-    )
-    expect(
-        same_values(kept, "weight", first["weight"]),
-        "After the first offer best_model has not the weights that were offered.",
-    )
+def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
+    """The names of tensors in a state dict that have changed or are missing."""
+    return [
+        name
+        for name, value in before.items()
+        if name not in after or not close(after[name], value, 1e-6)
+    ]
