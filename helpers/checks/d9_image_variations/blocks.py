@@ -9,10 +9,8 @@ from helpers.checks.common.architecture import computed, layer_name
 from helpers.checks.d9_image_variations.model import (
     CASES,
     LATENT_DIM,
-    expect_head,
     new_vae,
     pictures,
-    working_vae,
 )
 
 BLOCK = ["BatchNorm2d", "LeakyReLU"]
@@ -131,11 +129,3 @@ def decoder_blocks_are_as_described(submission: Submission) -> None:
         "Only the Sigmoid comes after it.",
     )
     _expect_running_statistics(steps)
-
-
-@check("architecture", points=2)
-def heads_are_linear(submission: Submission) -> None:
-    """mu_layer and logvar_layer are Linear and map (N, F) to (N, latent_dim)."""
-    model, _ = working_vae(submission)
-    for name in ("mu_layer", "logvar_layer"):
-        expect_head(model, name)

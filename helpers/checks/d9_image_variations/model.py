@@ -89,7 +89,7 @@ def encoder_halves_the_image(submission: Submission) -> None:
             )
 
 
-def expect_head(model: Object, name: str) -> None:
+def _expect_head(model: Object, name: str) -> None:
     """Fail unless mu_layer or logvar_layer applies one linear layer, and nothing else."""
     weights = [value for value in model.state(name).values() if value.ndim == 2]
     if not weights:
@@ -104,6 +104,14 @@ def expect_head(model: Object, name: str) -> None:
         if layers[:1] == ["Linear"] and layers.count("Linear") == 1
         else "",
     )
+
+
+@check("architecture", points=2)
+def heads_are_linear(submission: Submission) -> None:
+    """mu_layer and logvar_layer are Linear and map (N, F) to (N, latent_dim)."""
+    model, _ = working_vae(submission)
+    for name in ("mu_layer", "logvar_layer"):
+        _expect_head(model, name)
 
 
 @check("architecture", points=3)

@@ -139,6 +139,11 @@ def grid_is_saved_as_jpeg(submission: Submission) -> None:
         )
         readable = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.numel() > 0
         expect(readable, "The file's picture cannot be read.")
+        if _is_white_or_black(pixels):
+            fail(
+                "The picture is nearly all black or white.",
+                "save_image takes images in [0, 1], and multiplies them by 255 itself.",
+            )
         # Wrong colours are the next check's matter, if all are there.
         seen = [_seen(pixels, change(colours)).order for change in _COLOURS.values()]
         if any(len(order) == count for order in seen) or _is_gray(pixels):
@@ -146,11 +151,6 @@ def grid_is_saved_as_jpeg(submission: Submission) -> None:
         shown = sorted(seen[0])
         if shown == list(range(1, count)):
             fail("The input image is not in the picture.", "Put it before the variations.")
-        if not shown and _is_white_or_black(pixels):
-            fail(
-                "The picture is nearly all black or white.",
-                "save_image takes images in [0, 1] and multiplies them by 255 itself.",
-            )
         fail(
             f"Of the image and its {count - 1} variations the picture shows "
             f"{len(shown)} {'images' if len(shown) != 1 else 'image'} in the right colours.",
@@ -184,15 +184,17 @@ def images_are_upright_and_in_order(submission: Submission) -> None:
             fail(wrong_colour or f"The picture is {way}.")
         break
     else:
-        if _is_gray(pixels):
-            fail("The picture has no colours.")
         seen = _seen(pixels, colours)
+        if _is_gray(pixels) and not _is_white_or_black(pixels):
+            fail("The picture has no colours.")
         expect(bool(seen.order), "None of the images is in the picture, in its colours.")
         if seen.order[-1] == 0 and len(seen.order) > 1:
             fail("The image comes last; it should come before its variations.")
         expect(seen.order[0] == 0, "The image should come first, before its variations.")
-        way = max(set(seen.turned), key=seen.turned.count, default="")
-        fail(f"Each image is {way}." if way else "The images are cut, or not upright.")
+        way = max(set(seen.turned), key=seen.turned.count, default="cut")
+        if not way:
+            fail(f"The picture shows {len(seen.order)} of {count} images.")
+        fail(f"Each image is {way}.")
     tiny = "helpers.checks.common.tiny_faces"
     path = submission.ask("build", None, f"{tiny}.new_path")
     try:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import product
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from helpers.checking import (
@@ -14,10 +14,12 @@ from helpers.checking import (
     close,
     expect,
     expect_number,
+    expect_tensor,
     fail,
     likely_cause,
 )
 from helpers.checks.common import vae_loss
+from helpers.checks.common.architecture import expect_kept
 from helpers.checks.common.tiny import TinyLoss
 from helpers.checks.common.tiny_faces import SIDE, TinyFaceVAE, local_twin, new_state
 from helpers.checks.common.trial import (
@@ -29,7 +31,6 @@ from helpers.checks.common.trial import (
 )
 from helpers.checks.common.vae_loss import (
     divergence,
-    expect_loss_gradients,
     expect_loss_per_image,
     expect_two_terms,
 )
@@ -90,21 +91,93 @@ def loss_does_not_grow_with_the_batch(submission: Submission) -> None:
     expect_loss_per_image(submission)
 
 
-@check("loss", points=2)
-def loss_has_the_right_gradients(submission: Submission) -> None:
-    """The loss has the right gradients for x_hat, mu and logvar."""
-    expect_loss_gradients(submission, random_case(4), terms)
+@check("loss", points=1)
+def loss_has_gradients(submission: Submission) -> None:
+    """The loss has gradients for x_hat, mu and logvar, which are those of its value."""
+    x_hat, *rest = random_case(4)
+    case = 0.2 + 0.6 * x_hat, *rest
+    found = submission.differentiate("loss_function", *case, wrt=(0, 2, 3)).inputs
+    expect(
+        any(gradient is not None and bool(gradient.any()) for gradient in found),
+        "The loss has no gradients at all.",
+        "Compute it with torch operations: no .item(), no .detach(), no torch.no_grad.",
+    )
+    # Compared with the student's own loss: whether that is right is another check's matter. Short
+    # steps and a wider tolerance for x_hat, where the loss may have kinks.
+    for (name, position, size, error), gradient in zip(
+        (("x_hat", 0, 0.01, 5e-3), ("mu", 2, 0.05, 1e-3), ("logvar", 3, 0.05, 1e-3)),
+        found,
+        strict=True,
+    ):
+        if gradient is not None:
+            expect_tensor(gradient, case[position].shape, what=f"The gradient for {name}")
+        for _ in range(8):  # a single step may lie across the gradient
+            step = size * (2 * torch.rand_like(case[position]) - 1)
+            ends = [vae_loss.loss(submission, *_shifted(case, position, s * step)) for s in (1, -1)]
+            by_gradient = 0.0 if gradient is None else float((gradient * step).sum())
+            expect(
+                math.isclose((ends[0] - ends[1]) / 2, by_gradient, rel_tol=0.1, abs_tol=error),
+                f"The loss depends on {name}, but its gradient for {name} is "
+                f"{'missing' if gradient is None else 'not that of its value'}.",
+                "Is a part of it detached, or made a number with .item()?",
+            )
+
+
+def _shifted(case: tuple[Tensor, ...], position: int, step: Tensor) -> list[Tensor]:
+    """The arguments of a loss, one of them moved by a step."""
+    return [each + step if n == position else each for n, each in enumerate(case)]
+
+
+@check("loss", points=1)
+def loss_keeps_what_it_is_given(submission: Submission) -> None:
+    """loss_function leaves the tensors that it is given as they are."""
+    expect_kept(submission, "loss_function", *random_case(4))
 
 
 def trial(submission: Submission, lr: float) -> Trial:
     """The student's train_epoch on a tiny model, with a loss of the kit's own."""
-    return vae_trial(submission, lr)
+    the_trial = vae_trial(submission, lr)
+    the_trial.wrong = {
+        **the_trial.wrong,
+        **{
+            f"This is {what}: use the loss that train_epoch is given.": (loss, loss)
+            for what, loss in (("a squared error", _trained_error), ("your own loss", _trained_own))
+        },
+    }
+    return the_trial
+
+
+def _trained_error(model: nn.Module, _: Tensor, images: Tensor, __: Tensor) -> Tensor:
+    return functional.mse_loss(model(images)[0], images)
+
+
+def _trained_own(model: nn.Module, _: Tensor, images: Tensor, __: Tensor) -> Tensor:
+    x_hat, mu, logvar = model(images)
+    error, kl = terms(x_hat, images, mu, logvar)
+    return (error + kl).mean()
+
+
+@check("training", points=1)
+def train_epoch_returns_a_plain_number(submission: Submission) -> None:
+    """What train_epoch returns does not keep the graphs of the gradients in memory."""
+    the_trial = trial(submission, 0.0)
+    the_trial.epoch()  # which also finds batches of the size that the code works with
+    parts = (the_trial.model, the_trial.loader, the_trial.criterion, the_trial.optimizer)
+    device = submission.build("torch.device", "cpu")
+    function = submission.object("train_epoch")
+    call = submission.build("helpers.checks.common.tiny_faces.Called", function, *parts, device)
+    expect_number(call.get("result"), what="What train_epoch returns")
+    expect(
+        call.get("keeps_graph") is False,
+        "train_epoch returns a tensor that carries the gradients of all batches.",
+        "They fill the memory: add loss.item() to the total, which is a plain number.",
+    )
 
 
 check_training(
     __name__,
     trial,
-    points=(3, 4),
+    points=(2, 4),
     lr=0.1,
     hint="For each batch: zero_grad, x_hat, mu, logvar = model(images), the loss that "
     "train_epoch is given, backward, step.",

@@ -82,16 +82,14 @@ class Variations:
 def scale_of_zero_gives_no_variation(submission: Submission) -> None:
     """With a scale of 0 all n variations are the decoded mean; n of them come back."""
     variations = Variations(submission)
-    for n in (500, 1):
+    for n in (2000, 1):
         codes = variations.codes(variations.images(n, 0.0))
-        differ = "With variance_scale=0 the variations differ."
         if n > 1 and not close(codes, codes[:1].expand_as(codes), 1e-3):
-            spread = codes.std(dim=0)
-            causes = {
-                "The scale has no effect.": variations.std,
-                "The scale has no effect, and nor has sigma.": torch.ones_like(spread),
-            }
-            fail(differ, likely_cause(spread, causes, _FORMULA, same=_alike))
+            found, posterior = (
+                (codes.mean(dim=0), codes.std(dim=0)),
+                (variations.mu, variations.std),
+            )
+            fail("With variance_scale=0 the variations differ.", _cause(0.0, found, posterior, n))
         causes = {
             "mu is missing, or scaled.": torch.zeros_like(variations.mu),
             "logvar is decoded in the place of mu.": 2 * variations.std.log(),
@@ -105,7 +103,7 @@ def scale_of_zero_gives_no_variation(submission: Submission) -> None:
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    """Whether standard deviations agree: that of 4,000 draws varies by 1.1%, of 500 by 3.2%."""
+    """Whether standard deviations agree: that of 2,000 draws varies by 1.6%."""
     return torch.allclose(one, other, rtol=0.09, atol=1e-4)
 
 
