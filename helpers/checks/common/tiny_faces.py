@@ -13,19 +13,21 @@ from torch import Tensor, nn
 
 #: Size of the images that the tiny model takes, and of its code.
 SIDE, LATENT_DIM = 6, 3
+#: How far a code lies above its mean, in standard deviations, where nothing may be random.
+OFFSET = 0.5
 
 
 class TinyFaceVAE(nn.Module):
     """A VAE for images (N, 3, 6, 6) with BatchNorm in its encoder and in its decoder.
 
     Args:
-        random: whether codes are drawn; otherwise each is half a standard deviation above its mean.
+        offset: how many standard deviations each code lies above its mean; None draws codes.
     """
 
-    def __init__(self, *, random: bool = True) -> None:
+    def __init__(self, offset: float | None = None) -> None:
         super().__init__()
         n_numbers = 3 * SIDE * SIDE
-        self.random = random
+        self.offset = offset
         self.encoder = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten())
         self.mu_layer = nn.Linear(n_numbers, LATENT_DIM)
         self.logvar_layer = nn.Linear(n_numbers, LATENT_DIM)
@@ -44,7 +46,8 @@ class TinyFaceVAE(nn.Module):
 
     def reparameterize(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """Codes (N, Z) from N(mu, exp(logvar))."""
-        eps = torch.randn_like(mu) if self.random else torch.full_like(mu, 0.5)
+        drawn = torch.randn_like(mu)
+        eps = drawn if self.offset is None else torch.full_like(mu, self.offset)
         return mu + torch.exp(logvar / 2) * eps
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,9 +75,9 @@ def new_state() -> dict[str, Tensor]:
     return state
 
 
-def local_twin(state: dict[str, Tensor], *, random: bool = True) -> TinyFaceVAE:
+def local_twin(state: dict[str, Tensor], *, offset: float | None = None) -> TinyFaceVAE:
     """A model of ours with these weights, in evaluation mode."""
-    model = TinyFaceVAE(random=random)
+    model = TinyFaceVAE(offset)
     model.load_state_dict(state)
     return model.eval()
 

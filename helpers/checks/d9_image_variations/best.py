@@ -59,6 +59,8 @@ class Offers:
                     "`self.best_model` is another object now: copy the weights into the model that "
                     "KeepBest was given, with load_state_dict."
                 )
+            if not moved(_parameters(self.start), self.model.state()):
+                return "The weights are copied from best_model, and not into it."
             if self.noted() == last:
                 return "The loss was noted down, but no weights were copied: use load_state_dict."
             return (

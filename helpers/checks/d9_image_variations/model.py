@@ -8,10 +8,12 @@ from helpers.checking import (
     StudentError,
     Submission,
     check,
+    close,
     expect,
     expect_close,
     expect_tensors,
     fail,
+    likely_cause,
 )
 from helpers.checks.common.architecture import (
     computed,
@@ -208,6 +210,8 @@ def forward_returns_what_the_layers_give(submission: Submission) -> None:
             "They are swapped.": right.flip(0),
             "Both are mu_layer(h).": right[:1].expand_as(right),
             "Both are logvar_layer(h).": right[1:].expand_as(right),
+            "There is an activation after mu_layer.": torch.stack([right[0].relu(), right[1]]),
+            "There is an activation after both.": right.relu(),
             "What is returned as logvar is its exponential.": torch.stack(
                 [right[0], right[1].exp()]
             ),
@@ -257,16 +261,16 @@ def forward_decodes_a_sample(submission: Submission) -> None:
     x_hat, *_ = forward(model, images)
     # The student's own reparameterize is right here, whatever it does.
     decoded = model.tensor("decoder", _drawn(model, mu, logvar), what="The decoder's output")
-    expect_close(
-        x_hat,
-        decoded,
-        "With a very small variance, forward does not return the decoded mu.",
-        lambda: {
-            "It decodes logvar.": model.tensor("decoder", logvar),
+    if not close(x_hat, decoded, 1e-3):
+        causes = {
             "A second Sigmoid is applied to the decoder's output.": torch.sigmoid(decoded),
-        },
-        tolerance=1e-3,
-    )
+            "It decodes logvar.": model.tensor("decoder", logvar),
+        }
+        fail(
+            "With a very small variance, forward does not return the decoded mu.",
+            likely_cause(x_hat, causes, tolerance=1e-3)
+            or _exchanged(model, x_hat, decoded, (mu, logvar)),
+        )
     # A large variance: then a draw differs from the mean, and from a draw with another spread.
     still(model, images, 1.5)
     mu, logvar = heads(model, images)
@@ -284,6 +288,16 @@ def forward_decodes_a_sample(submission: Submission) -> None:
         f"The variance of forward's images is {spread:.3g}; that of decoded codes from "
         f"reparameterize(mu, logvar) is {right:.3g}.",
     )
+
+
+def _exchanged(model: Object, x_hat: Tensor, right: Tensor, codes: tuple[Tensor, Tensor]) -> str:
+    """A sentence if forward gives the arguments of reparameterize in the wrong order, or ""."""
+    wrong = model.tensor("decoder", _drawn(model, *codes[::-1]), what="The decoder's output")
+    if wrong.shape != x_hat.shape or x_hat.shape != right.shape:
+        return ""
+    mean, wrong_mean, right_mean = (each.mean(dim=0) for each in (x_hat, wrong, right))
+    same = (mean - wrong_mean).abs().sum() < 0.1 * (right_mean - wrong_mean).abs().sum()
+    return "The arguments of reparameterize are exchanged: mu comes first." if same else ""
 
 
 def _drawn(model: Object, mu: Tensor, logvar: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from helpers.checking import (
 from helpers.checks.common import vae_loss
 from helpers.checks.common.architecture import expect_kept
 from helpers.checks.common.tiny import TinyLoss
-from helpers.checks.common.tiny_faces import SIDE, TinyFaceVAE, local_twin, new_state
+from helpers.checks.common.tiny_faces import OFFSET, SIDE, local_twin, new_state
 from helpers.checks.common.trial import (
     Trial,
     check_training,
@@ -57,6 +57,7 @@ def loss_is_squared_error_plus_kl(submission: Submission) -> None:
         n_numbers = x[0].numel()
         bce = float(functional.binary_cross_entropy(x_hat, x, reduction="sum")) / n_images
         absolute = float((x_hat - x).abs().sum()) / n_images
+        half, squares = 0.5 / n_images, float(mu.square().sum())
         causes = {
             "The squared error is averaged over the numbers of an image: sum it over them.": error
             / n_numbers
@@ -74,6 +75,21 @@ def loss_is_squared_error_plus_kl(submission: Submission) -> None:
             "The root of the squared error is taken.": math.sqrt(error) + kl,
             "The reconstruction term is a cross-entropy: use the squared error.": bce + kl,
             "The reconstruction term is an absolute error: use its square.": absolute + kl,
+            "mu is not squared in the KL divergence.": error
+            + kl
+            + half * (float(mu.sum()) - squares),
+            "mu^2 is missing in the KL divergence.": error + kl - half * squares,
+            "exp(logvar) is sigma^2 already: do not square it.": error
+            + kl
+            + half * float((logvar.exp().square() - logvar.exp()).sum()),
+            "sigma^2 is missing in the KL divergence.": error
+            + kl
+            - half * float(logvar.exp().sum()),
+            "log sigma^2 is missing in the KL divergence.": error + kl + half * float(logvar.sum()),
+            "The 1 is missing in the KL divergence.": error + kl + LATENT_DIM / 2,
+            "The KL divergence is halved twice.": error + kl / 2,
+            "The KL divergence has a weight: both terms count alike.": error + 4 * kl,
+            "The KL divergence has a small weight: both terms count alike.": error + kl / 10,
         }
         expect_two_terms(
             vae_loss.loss(submission, *case),
@@ -94,6 +110,12 @@ def loss_does_not_grow_with_the_batch(submission: Submission) -> None:
 @check("loss", points=1)
 def loss_has_gradients(submission: Submission) -> None:
     """The loss has gradients for x_hat, mu and logvar, which are those of its value."""
+    value = submission.call("loss_function", *random_case(2))
+    expect(
+        isinstance(value, Tensor),
+        "loss_function returns no tensor, so no gradients can be computed through it.",
+        "Leave .item() and float() out: the training needs the tensor.",
+    )
     x_hat, *rest = random_case(4)
     case = 0.2 + 0.6 * x_hat, *rest
     found = submission.differentiate("loss_function", *case, wrt=(0, 2, 3)).inputs
@@ -134,27 +156,61 @@ def loss_keeps_what_it_is_given(submission: Submission) -> None:
     expect_kept(submission, "loss_function", *random_case(4))
 
 
+#: The loss of a model for a batch of images.
+BatchLoss = Callable[[nn.Module, Tensor], Tensor]
+
+
+def _given(model: nn.Module, images: Tensor) -> Tensor:
+    x_hat, mu, logvar = model(images)
+    return TinyLoss()(x_hat, images, mu, logvar)
+
+
+def _exchanged(model: nn.Module, images: Tensor) -> Tensor:
+    x_hat, mu, logvar = model(images)
+    return TinyLoss()(images, x_hat, mu, logvar)
+
+
+def _codes_exchanged(model: nn.Module, images: Tensor) -> Tensor:
+    x_hat, mu, logvar = model(images)
+    return TinyLoss()(x_hat, images, logvar, mu)
+
+
+def _squared_error(model: nn.Module, images: Tensor) -> Tensor:
+    return functional.mse_loss(model(images)[0], images)
+
+
+def _own_loss(model: nn.Module, images: Tensor) -> Tensor:
+    x_hat, mu, logvar = model(images)
+    error, kl = terms(x_hat, images, mu, logvar)
+    return (error + kl).mean()
+
+
+#: What may be computed in the place of the loss that is given; "{}" is the function's name.
+_OTHERS: dict[str, BatchLoss] = {
+    "The images and the reconstructions are exchanged in the call of the loss.": _exchanged,
+    "mu and logvar are exchanged in the call of the loss.": _codes_exchanged,
+    "This is a squared error: use the loss that {} is given.": _squared_error,
+    "This is a loss of your own: use the one that {} is given.": _own_loss,
+}
+
+
 def trial(submission: Submission, lr: float) -> Trial:
     """The student's train_epoch on a tiny model, with a loss of the kit's own."""
     the_trial = vae_trial(submission, lr)
     the_trial.wrong = {
         **the_trial.wrong,
-        **{
-            f"This is {what}: use the loss that train_epoch is given.": (loss, loss)
-            for what, loss in (("a squared error", _trained_error), ("your own loss", _trained_own))
-        },
+        **{cause.format("train_epoch"): (_shown(loss),) * 2 for cause, loss in _OTHERS.items()},
     }
     return the_trial
 
 
-def _trained_error(model: nn.Module, _: Tensor, images: Tensor, __: Tensor) -> Tensor:
-    return functional.mse_loss(model(images)[0], images)
+def _shown(loss: BatchLoss) -> Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]:
+    """A loss as a trial wants it, which also tells what the model is shown, and the labels."""
 
+    def of_batch(model: nn.Module, _: Tensor, images: Tensor, __: Tensor) -> Tensor:
+        return loss(model, images)
 
-def _trained_own(model: nn.Module, _: Tensor, images: Tensor, __: Tensor) -> Tensor:
-    x_hat, mu, logvar = model(images)
-    error, kl = terms(x_hat, images, mu, logvar)
-    return (error + kl).mean()
+    return of_batch
 
 
 @check("training", points=1)
@@ -184,44 +240,6 @@ check_training(
 )
 
 
-#: The loss of a model for a batch of images.
-BatchLoss = Callable[[TinyFaceVAE, Tensor], Tensor]
-
-
-def _given(model: TinyFaceVAE, images: Tensor) -> Tensor:
-    x_hat, mu, logvar = model(images)
-    return TinyLoss()(x_hat, images, mu, logvar)
-
-
-def _exchanged(model: TinyFaceVAE, images: Tensor) -> Tensor:
-    x_hat, mu, logvar = model(images)
-    return TinyLoss()(images, x_hat, mu, logvar)
-
-
-def _of_the_mean(model: TinyFaceVAE, images: Tensor) -> Tensor:
-    _, mu, logvar = model(images)
-    return TinyLoss()(model.decoder(mu), images, mu, logvar)
-
-
-def _squared_error(model: TinyFaceVAE, images: Tensor) -> Tensor:
-    return functional.mse_loss(model(images)[0], images)
-
-
-def _own_loss(model: TinyFaceVAE, images: Tensor) -> Tensor:
-    x_hat, mu, logvar = model(images)
-    error, kl = terms(x_hat, images, mu, logvar)
-    return (error + kl).mean()
-
-
-#: What evaluate may compute in the place of the loss that it is given, by a sentence about it.
-_OTHER_LOSSES: dict[str, BatchLoss] = {
-    "The images and the reconstructions are exchanged in the call of the loss.": _exchanged,
-    "This is the loss of decoder(mu): model(images) decodes a draw.": _of_the_mean,
-    "This is a squared error: use the loss that evaluate is given.": _squared_error,
-    "This is a loss of your own: use the one that evaluate is given.": _own_loss,
-}
-
-
 class Evaluation:
     """The student's evaluate, on a tiny model with BatchNorm that is in training mode before."""
 
@@ -231,7 +249,7 @@ class Evaluation:
         # Each batch of its own brightness, the last one smaller: every wrong mean shows.
         self.images = pictures(13, SIDE) * torch.linspace(0.2, 1, 13).view(-1, 1, 1, 1)
         here = "helpers.checks.common.tiny_faces"
-        self.model = submission.build(f"{here}.TinyFaceVAE", random=False)
+        self.model = submission.build(f"{here}.TinyFaceVAE", OFFSET)
         self.model.load(self.state)
         self.model.call("train")
         labels = torch.arange(13)
@@ -247,10 +265,20 @@ class Evaluation:
 
     @torch.no_grad()
     def losses(
-        self, loss: BatchLoss = _given, *, encoder: bool = False, decoder: bool = False
+        self,
+        loss: BatchLoss = _given,
+        *,
+        encoder: bool = False,
+        decoder: bool = False,
+        of_the_mean: bool = False,
     ) -> Tensor:
-        """The loss of each batch, (3,), computed here, if wanted with a part in training mode."""
-        twin = local_twin(self.state, random=False)
+        """The loss of each batch, (3,), computed here.
+
+        Args:
+            encoder, decoder: whether this part is in training mode.
+            of_the_mean: whether mu itself is decoded.
+        """
+        twin = local_twin(self.state, offset=0.0 if of_the_mean else OFFSET)
         twin.encoder.train(encoder)
         twin.decoder.train(decoder)
         with torch.autocast("cpu", enabled=self.autocast):
@@ -282,9 +310,13 @@ def evaluate_returns_the_mean_loss(submission: Submission) -> None:
     by_mode = evaluation.by_mode().values()
     if any(evaluation.agrees(value, losses) for losses in by_mode):
         return
-    causes: dict[str, float] = {}
-    for mistake, loss in _OTHER_LOSSES.items():
-        causes[mistake] = mean_over_images(evaluation.losses(loss))
+    causes = {
+        cause.format("evaluate"): mean_over_images(evaluation.losses(loss))
+        for cause, loss in _OTHERS.items()
+    }
+    causes["This is the loss of decoder(mu): model(images) decodes a draw."] = mean_over_images(
+        evaluation.losses(of_the_mean=True)
+    )
     known = [likely_cause(value, causes | mean_causes(losses)) for losses in by_mode]
     fail(
         f"evaluate returned {value:.5f}; the mean loss over the 13 images is "
