@@ -99,19 +99,27 @@ class Called:
         self.keeps_graph = isinstance(self.result, Tensor) and self.result.requires_grad
 
 
+_FOLDERS = "latent-lab-picture-"
+
+
 def new_path() -> str:
     """Where a picture may be written: a file that is not there yet, in a folder of its own."""
-    return str(Path(tempfile.mkdtemp(prefix="latent-lab-")) / "variations.jpg")
+    return str(Path(tempfile.mkdtemp(prefix=_FOLDERS)) / "variations.jpg")
 
 
 def take_file(path: str) -> list[Tensor]:
-    """The bytes of a picture file, (M,), and its pixels (H, W, 3), uint8; its folder is removed.
+    """The first bytes of a file, (M,), and its pixels (H, W, 3), uint8; its folder is removed.
 
     Both are empty where there is no file, the pixels also where it is no picture.
+
+    Args:
+        path: from :func:`new_path`; no other file is read, and no other folder removed.
     """
     file = Path(path)
+    folder, temporary = file.parent, Path(tempfile.gettempdir())
+    ours = folder.parent == temporary and folder.name.startswith(_FOLDERS)
     content, pixels = b"", torch.zeros(0, 0, 3, dtype=torch.uint8)
-    if file.is_file():
+    if ours and file.is_file():
         content = file.read_bytes()
         try:
             with Image.open(io.BytesIO(content)) as image:
@@ -120,5 +128,6 @@ def take_file(path: str) -> list[Tensor]:
                 pixels = pixels.view(image.height, image.width, 3).clone()
         except Exception:  # Pillow raises many kinds for files that are no pictures
             pixels = torch.zeros(0, 0, 3, dtype=torch.uint8)
-    shutil.rmtree(file.parent, ignore_errors=True)
+    if ours:
+        shutil.rmtree(folder, ignore_errors=True)
     return [torch.tensor(list(content[:16]), dtype=torch.uint8), pixels]

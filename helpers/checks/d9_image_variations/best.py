@@ -79,7 +79,7 @@ class Offers:
             return "They share their tensors with the other model: copy them, with load_state_dict."
         if self.noted() == float("inf"):
             return f"{hint} No loss was noted down in self.best_loss."
-        if last < self.offered[-2][0]:
+        if len(self.offered) > 1 and last < self.offered[-2][0]:
             return f"{hint} It is lower than the one before it, but not the lowest so far."
         return f"{hint} Copy the weights only if the loss is lower than self.best_loss."
 

@@ -225,6 +225,7 @@ def forward_returns_what_the_layers_give(submission: Submission) -> None:
 def heads(model: Object, images: Tensor) -> list[Tensor]:
     """What mu_layer and logvar_layer make of images, (N, latent_dim) each."""
     hidden = model.tensor("encoder", images, what="The encoder's output")
+    expect(hidden.ndim > 1, f"The encoder's output has shape {tuple(hidden.shape)}.")
     hidden = hidden.flatten(1)  # its shape is another check's matter
     shape = len(images), LATENT_DIM
     return [

@@ -59,6 +59,7 @@ def findings(submission: Submission) -> Findings:
     faces = face_tensors(N_FACES, size, seed)
     encoder = submission.trained("vae")
     hidden = encoder.apply("encoder", faces, what="The encoder's output", batch_size=_BATCH)
+    expect(hidden.ndim > 1, "The encoder should make vectors of images.")
     hidden = hidden.flatten(1)  # its shape is another check's matter
     mu = encoder.apply("mu_layer", hidden, what="mu_layer's output")
     logvar = encoder.apply("logvar_layer", hidden, what="logvar_layer's output")

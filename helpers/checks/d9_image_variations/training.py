@@ -127,7 +127,7 @@ def loss_has_gradients(submission: Submission) -> None:
     # Compared with the student's own loss: whether that is right is another check's matter. Short
     # steps and a wider tolerance for x_hat, where the loss may have kinks.
     for (name, position, size, error), gradient in zip(
-        (("x_hat", 0, 0.01, 5e-3), ("mu", 2, 0.05, 1e-3), ("logvar", 3, 0.05, 1e-3)),
+        (("x_hat", 0, 0.002, 1e-3), ("mu", 2, 0.05, 1e-3), ("logvar", 3, 0.05, 1e-3)),
         found,
         strict=True,
     ):
