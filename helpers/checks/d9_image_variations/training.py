@@ -68,11 +68,16 @@ def loss_is_squared_error_plus_kl(submission: Submission) -> None:
             "Both terms are averaged over everything: sum over an image and its code.": error
             / n_numbers
             + kl / LATENT_DIM,
-            "The squared error is averaged over the channels or counted for one of them: sum it "
-            "over all three.": error / 3 + kl,
+            "The squared error is averaged over the channels: sum it.": error / 3 + kl,
             "The squared error is missing.": kl,
             "The squared error is halved: with a variance of 1/2 its factor is 1.": error / 2 + kl,
-            "The root of the squared error is taken.": math.sqrt(error) + kl,
+            "The squared error is that of one channel: sum it over all three.": float(
+                (x_hat - x)[:, 0].square().sum()
+            )
+            / n_images
+            + kl,
+            "The root of the squared error is taken.": float(terms(*case)[0].sqrt().mean()) + kl,
+            "The root of the mean squared error is taken.": math.sqrt(error) + kl,
             "The reconstruction term is a cross-entropy: use the squared error.": bce + kl,
             "The reconstruction term is an absolute error: use its square.": absolute + kl,
             "mu is not squared in the KL divergence.": error
@@ -96,7 +101,7 @@ def loss_is_squared_error_plus_kl(submission: Submission) -> None:
             (error, kl),
             (mu, logvar),
             causes,
-            "Sum over an image's numbers and a code's dimensions, average over the images.",
+            "",
             term="squared error",
         )
 
