@@ -401,7 +401,8 @@ check("d9_image_variations.variations")
 
 # %% [markdown]
 # Now put the image and all of its variations into *one* picture, the image first (top left), each
-# upright and in its own colours, and save it as a JPEG file at the given path. Look up `make_grid` and `save_image` in `torchvision.utils`: they do most of it.
+# upright and in its own colours, and save it as a JPEG file at the given path. Look up `make_grid`
+# and `save_image` in `torchvision.utils`: they do most of it.
 
 
 # %% solution="save_variations"

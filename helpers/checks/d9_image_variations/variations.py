@@ -70,12 +70,37 @@ class Variations:
         """Why images are not the decoder's, or ""."""
         if moved(self.state, self.model.state()):
             return "The model is in training mode while they are made: call model.eval()."
+        if close(images, self.image.expand_as(images), 1e-3):
+            return "They are the given image itself: encode it, and decode codes around its mean."
         n, noise = len(images), images.std(dim=0) if len(images) > 1 else torch.zeros(3, SIDE, SIDE)
-        for centre, whose in ((self.twin.decoder(self.mu[None])[0], "decoded"), (self.image, "")):
+        for centre, whose in (
+            (self.twin.decoder(self.mu[None])[0], "decoded"),
+            (self.image, "given"),
+        ):
             near = (images.mean(dim=0) - centre).abs() < 6 * noise / math.sqrt(n) + 1e-3
             if bool(near.all()) and float(noise.min()) > 0:
                 return f"The noise is added to the {whose} image's pixels: add it to the code."
         return ""
+
+
+@check("variations", points=1)
+def image_is_kept_and_gradients_are_not(submission: Submission) -> None:
+    """The image stays as it is, and the variations come without gradients."""
+    variations = Variations(submission)
+    variations.images(3, 1.0, any_number=True)
+    expect(
+        not variations.keeps_graph,
+        "The variations carry the graph of their gradients, which fills the memory.",
+        "Use torch.no_grad().",
+    )
+    expect_kept(
+        submission,
+        "generate_variations",
+        variations.model,
+        variations.image,
+        n=3,
+        variance_scale=1.0,
+    )
 
 
 @check("variations", points=2)
@@ -232,26 +257,6 @@ def variations_are_new_in_each_call(submission: Submission) -> None:
         "Set no seed in there.",
     )
     expect(not close(images[0], images[1]), "Two calls give the same variations.")
-
-
-@check("variations", points=1)
-def image_is_kept_and_gradients_are_not(submission: Submission) -> None:
-    """The image stays as it is, and the variations come without gradients."""
-    variations = Variations(submission)
-    variations.images(3, 1.0, any_number=True)
-    expect(
-        not variations.keeps_graph,
-        "The variations carry the graph of their gradients, which fills the memory.",
-        "Use torch.no_grad().",
-    )
-    expect_kept(
-        submission,
-        "generate_variations",
-        variations.model,
-        variations.image,
-        n=3,
-        variance_scale=1.0,
-    )
 
 
 def _text(values: Tensor) -> str:
