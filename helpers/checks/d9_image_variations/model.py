@@ -269,7 +269,8 @@ def forward_decodes_a_sample(submission: Submission) -> None:
     x_hat, *_ = forward(model, images)
     # The student's own reparameterize is right here, whatever it does.
     decoded = model.tensor("decoder", _drawn(model, mu, logvar), what="The decoder's output")
-    if not close(x_hat, decoded, 5e-5):
+    # A head with an activation cannot be still, which is another check's matter.
+    if float(logvar.max()) < -30 and not close(x_hat, decoded, 5e-5):
         causes = {
             "A second Sigmoid is applied to the decoder's output.": torch.sigmoid(decoded),
             "It decodes logvar.": model.tensor("decoder", logvar),
