@@ -19,6 +19,7 @@
 import copy
 
 import torch
+from PIL import Image
 from torch import nn, optim
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -61,6 +62,8 @@ draw_variations(transforms.CenterCrop(150)(transforms.ToTensor()(Faces("valid")[
 # 1. resizes a picture so that its *shorter* side has `image_size` pixels and its proportions stay,
 # 2. cuts a square out of the middle,
 # 3. makes a tensor $(3, h, w)$ of it, with values from 0 to 1.
+#
+# Nothing in it is random: a picture gives the same tensor each time.
 
 
 # %% solution="preprocessing"
@@ -110,19 +113,22 @@ visualize_img_batch(faces, n=32, title="Some validation images")
 # %% [markdown]
 # ## Task 2: the model
 #
-# **The encoder** is a stack of blocks, one for each entry of `hidden_dims`: a convolution with
-# kernel 3, stride 2 and padding 1, then `BatchNorm2d`, then `LeakyReLU`. From a side of $n$ pixels
-# such a convolution makes
+# **The encoder** is a stack of blocks, one for each entry of `hidden_dims`, which is the number of
+# its channels: a convolution with kernel 3, stride 2 and padding 1, then `BatchNorm2d`, then
+# `LeakyReLU`, in this order. From a side of $n$ pixels such a convolution makes
 #
 # $$\left\lfloor \frac{n + 2 \cdot 1 - 3}{2} \right\rfloor + 1 = \left\lceil \frac{n}{2}
 # \right\rceil, \qquad \text{so}\quad 150 \to 75 \to 38 \to 19 \to 10 \to 5 .$$
 #
-# At its end everything is flattened, and `mu_layer` and `logvar_layer` read the code's distribution
-# off it.
+# After the last block everything is flattened, and that is all. `mu_layer` and `logvar_layer`, one
+# linear layer each and nothing more, read the code's distribution off it.
 #
-# **The decoder** goes back: a linear layer, `nn.Unflatten`, then a transposed convolution for each
-# step, with `BatchNorm2d` and `LeakyReLU` behind all but the last, which has three channels and a
-# Sigmoid behind it.
+# **The decoder** goes back: a linear layer, `nn.Unflatten`, then a transposed convolution with
+# stride 2 for each step, with the encoder's channels in reverse, and with `BatchNorm2d` and
+# `LeakyReLU` (in this order) after all but the last. The last has three channels, and only a
+# Sigmoid after it.
+#
+# How you write this down is up to you, and dropout is allowed anywhere.
 #
 # **The catch.** Both 75 and 76 become 38, so a transposed convolution cannot know which of them it
 # came from. With kernel 3, stride 2 and padding 1 it makes
@@ -131,7 +137,10 @@ visualize_img_batch(faces, n=32, title="Some validation images")
 #
 # out of a side of $m$, where $p$, the `output_padding`, is 0 or 1 and yours to choose. With $p = 1$
 # everywhere, 5 becomes 160. Note down the encoder's sizes on the way in, and choose $p$ on the way
-# back so that *every* image size comes out as it went in.
+# back so that *every* image size comes out as it went in, for `hidden_dims` of every length.
+#
+# One more rule, here and in all tasks below: a function leaves the tensors that it is given as they
+# are. `x = x + 1` makes a new tensor, but `x += 1` changes the one of whoever called.
 
 
 # %% solution="model_class"
@@ -249,9 +258,11 @@ check("d9_image_variations.loss")
 # ## Task 4: training and validation
 #
 # `train_epoch` is as before. `evaluate` computes the same mean loss on images that are *not*
-# trained on. Two things differ: it takes no steps, and the model must be in evaluation mode. In
-# training mode a BatchNorm layer works with the mean and variance of the batch at hand, and updates
-# its running ones; in evaluation mode it uses the running ones and leaves them alone.
+# trained on. Two things differ: it takes no steps, and the whole model must be in evaluation mode.
+# In training mode a BatchNorm layer works with the mean and variance of the batch at hand, and
+# updates its running ones; in evaluation mode it uses the running ones and leaves them alone. What
+# does not differ is the loss: codes are drawn in a validation, too, as `model(images)` does. Both
+# functions return a plain number.
 
 
 # %% solution="train_epoch" common="vae_train_epoch"
@@ -328,7 +339,7 @@ check("d9_image_variations.best")
 # `learner` is trained; `model` holds the best so far, and is what the training line writes into the
 # folder `checkpoints` after each epoch and what you hand in. The losses that it reports are those
 # of the validation. Run again, the line restores the result and does not train. To train anew after
-# a change, delete the folder and run the next cell, too.
+# a change, delete the folder, and run the next cell, which builds a new model, before the line.
 
 # %% given="model"
 set_seed(0)
@@ -356,7 +367,8 @@ history = train_or_restore("vae", model, train_and_validate, train_loader, setti
 #
 # With the formula from the top of the page. The image comes alone, without a batch axis, and a
 # BatchNorm layer in training mode would compare it with nothing but itself: `generate_variations`
-# must see to the mode itself, whatever state the model is in.
+# must see to the mode itself, whatever state the model is in. Each call draws new variations: set
+# no seed in there.
 
 
 # %% solution="generate_variations"
@@ -371,7 +383,7 @@ def generate_variations(model, image, n=10, variance_scale=0.01):
         variance_scale: what the variance of the code is multiplied by, at least 0.
 
     Returns:
-        (n, 3, h, w).
+        (n, 3, h, w), without gradients.
     """
     # TODO: evaluation mode; mu and logvar of the image; n codes; n images.
     ### BEGIN SOLUTION
@@ -388,8 +400,9 @@ def generate_variations(model, image, n=10, variance_scale=0.01):
 check("d9_image_variations.variations")
 
 # %% [markdown]
-# Now put the image and its variations into *one* picture, the image first, and save it as a JPEG
-# file. Look up `make_grid` and `save_image` in `torchvision.utils`: they do most of it.
+# Now put the image and all of its variations into *one* picture, the image first (top left), each
+# upright and in its own colours, and save it as a JPEG file at the given path. Look up `make_grid`
+# and `save_image` in `torchvision.utils`: they do most of it.
 
 
 # %% solution="save_variations"
@@ -479,6 +492,7 @@ explore(between, percent=(0, 100), first=(0, 4, 39), second=(0, 21, 39))
 # %% figure="file"
 variations = generate_variations(model, chosen, n=11, variance_scale=4.0)
 save_variations("variations.jpg", faces[8], variations.cpu())
+Image.open("variations.jpg")
 
 # %% [markdown]
 # **From the command line.** Save the notebook, open a terminal in its folder, and give any picture
@@ -559,8 +573,8 @@ print(summary(model, (3, settings.image_size, settings.image_size)))
 #
 # - Train on CelebA (`size = "full"`) with a GPU, and run `genpic` on a photograph of yourself.
 # - Weight the KL divergence by a number $\beta$. How do $\sigma$ and the variations change?
-# - Put a loss on *edges* (differences of neighbouring pixels) beside the squared error. Do the
-#   faces become sharper?
+# - Add a loss on *edges* (differences of neighbouring pixels) to the squared error. Do the faces
+#   become sharper?
 # - Take the mean code of faces with glasses, subtract that of faces without, and add the difference
 #   to a face.
 
