@@ -58,7 +58,9 @@ class Decoded:
         pictures = [found] if isinstance(found, dict) else found
         if not isinstance(pictures, list) or len(pictures) != len(self.latents):
             got = f"{len(pictures)} things" if isinstance(pictures, list) else "something else"
-            fail(f"For latents of {len(self.latents)} there should be a list of as many; not {got}.")
+            fail(
+                f"For latents of {len(self.latents)} there should be a list of as many; not {got}."
+            )
         return pictures
 
     def expect_as_many(self) -> None:
