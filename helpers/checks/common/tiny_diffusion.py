@@ -39,7 +39,8 @@ INITIAL_SIGMA = 3.7
 #: What is recorded of each call, oldest first: its time, and copies of tensors by name.
 Calls = list[dict[str, Any]]
 
-#: What the parts return, by class, and what a student should take of it.
+#: What is in the message of an error, and what a student should do. Most are classes of objects
+#: that the parts return.
 _TAKE = {
     "SchedulerOutput": "scheduler.step returns an object; the next latents are its `.prev_sample`.",
     "UNet2DConditionOutput": "unet(...) returns an object; the noise is its `.sample`.",
@@ -47,6 +48,8 @@ _TAKE = {
     "BaseModelOutputWithPooling": "text_encoder(...) returns an object; the vectors are its "
     "`.last_hidden_state`.",
     "BatchEncoding": "tokenizer(...) returns an object; the numbers are its `.input_ids`.",
+    "Unable to create tensor": "The texts differ in their number of tokens: pad and cut all of them "
+    "to 77.",
 }
 
 
@@ -59,7 +62,7 @@ def _networks() -> tuple[Any, dict[str, nn.Module], dict[str, list[Tensor]]]:
     tokenizer = CLIPTokenizer.from_pretrained(SMALL, subfolder="tokenizer")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        networks: dict[str, nn.Module] = {
+        networks: dict[str, Any] = {
             "text_encoder": CLIPTextModel(
                 CLIPTextConfig(
                     vocab_size=len(tokenizer),
@@ -106,7 +109,7 @@ def _networks() -> tuple[Any, dict[str, nn.Module], dict[str, list[Tensor]]]:
 def _scheduler_class() -> Any:
     from diffusers import PNDMScheduler
 
-    class TinyScheduler(PNDMScheduler):  # type: ignore[misc]
+    class TinyScheduler(PNDMScheduler):
         """PNDM with an initial sigma and a scaling, which other schedulers have; it records."""
 
         def __init__(self, **settings: Any) -> None:
@@ -133,7 +136,8 @@ def _scheduler_class() -> Any:
         ) -> Any:
             """The latents after one more step towards an image."""
             self.steps.append(_call(timestep, noise=model_output, sample=sample))
-            answer = super().step(model_output, timestep, sample, return_dict, **options)
+            step: Any = super().step  # type: ignore[misc]
+            answer = step(model_output, timestep, sample, return_dict, **options)
             self.steps[-1]["new"] = answer[0].clone()
             return answer
 
@@ -252,7 +256,7 @@ class Studio:
 
 
 def _sentence(message: str) -> str:
-    """An error's message, after a sentence if one of the parts' answers was taken for a tensor."""
+    """An error's message, after a sentence about its cause if that is known."""
     return next((f"{text} {message}" for name, text in _TAKE.items() if name in message), message)
 
 

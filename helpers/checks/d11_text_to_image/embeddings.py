@@ -68,6 +68,7 @@ def vectors(submission: Submission, texts: list[str], *negative: Any) -> Tensor:
         found.ndim > 1 and len(found) in (n_texts, 2 * n_texts),
         f"For {n_texts} texts {WHAT[0].lower()}{WHAT[1:]} should have {2 * n_texts} rows; its "
         f"shape is {tuple(found.shape)}.",
+        "Each text needs an unconditional one of its own." if len(found) == n_texts + 1 else "",
     )
     return found
 

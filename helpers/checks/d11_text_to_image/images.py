@@ -160,12 +160,16 @@ def pixels_beyond_the_range_are_clamped(submission: Submission) -> None:
     run = Decoded(submission, contrast=STRONG)
     # So far beyond that a wrong scale leaves them beyond the range.
     far = run.images.abs() > 2.1
-    wrong = run.pixels()[far] != 255.0 * (run.images[far] > 0)
-    share = float(wrong.float().mean())
+    found = run.pixels()[far]
+    share = float((found != 255.0 * (run.images[far] > 0)).float().mean())
+    wrapped = (127.5 * (run.images[far] + 1)).remainder(256)
+    off = (found - wrapped).abs()
+    # Most, since a float32 that large is rounded by up to a level and more.
+    wraps = float((torch.minimum(off, 256 - off) < 1.5).float().mean()) > 0.9
     expect(
         share == 0,
         f"{share:.0%} of the pixels beyond [-1, 1] are neither 0 nor 255 as they should be.",
-        "Bytes wrap around: clamp before you convert.",
+        "Bytes wrap around: clamp before you convert." if wraps else "",
     )
 
 

@@ -80,8 +80,9 @@ class Run:
         found = [call for call in calls if all(name in call for name in names)]
         if not found:
             self.whole()
-            kind = "scheduler.step was" if calls is self.steps else "The U-Net was"
-            fail(f"{kind} never called.", "Is the loop over scheduler.timesteps there?")
+            if calls is self.steps:
+                fail("scheduler.step was never called.", "It takes the latents to the next time.")
+            fail("The U-Net was never called.", "It is asked for the noise at each time.")
         return found
 
     def start(self, *sources: Calls) -> Tensor:
@@ -255,8 +256,6 @@ def unet_is_asked_once_at_each_time(submission: Submission) -> None:
             "Go through scheduler.timesteps in their own order: from noise to image.": right.flip(
                 0
             ),
-            "Give the U-Net the time t, and not its position in the list.": 1.0
-            * torch.arange(len(right)),
             "The first step is left out.": right[1:],
             "The last step is left out.": right[:-1],
             "Only the first step was made: is `return` inside the loop?": right[:1],
@@ -265,10 +264,12 @@ def unet_is_asked_once_at_each_time(submission: Submission) -> None:
             f"The number of steps is fixed at {n}: use num_inference_steps.": n for n in _USUAL
         }
         mistakes |= {cause: _times(n) for cause, n in fixed.items()}
+        if float(found.max()) < len(right):
+            mistakes["Give the U-Net the time t, and not its position in the list."] = found
         message = "The U-Net was asked at other times than the scheduler's."
         if len(found) != len(right):
             message = (
-                f"For {n_steps} steps the U-Net was asked {len(found)} times; the scheduler has "
+                f"For {n_steps} steps the U-Net was asked {_often(len(found))}; the scheduler has "
                 f"{len(right)} times."
             )
         expect_close(found, right, message, mistakes)
@@ -294,8 +295,8 @@ def expect_scaled_twice(run: Run) -> None:
         if n_texts == 2 * run.n_images:
             expect(
                 len(seen) == n_texts,
-                f"For {_count(run.n_images)} the U-Net got {len(seen)} latents, and {n_texts} "
-                "embeddings.",
+                f"For {_count(run.n_images)} the U-Net got latents of {len(seen)} and embeddings "
+                f"of {n_texts}.",
                 "Double the latents: torch.cat([latents, latents]).",
             )
             alternate = close(seen[::2], seen[1::2])
@@ -318,6 +319,10 @@ def expect_scaled_twice(run: Run) -> None:
             any(s["time"] == call["time"] for s in scaled),
             f"At step {number} the latents were scaled for another time than the U-Net's.",
         )
+
+
+def _often(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _count(n_images: int) -> str:

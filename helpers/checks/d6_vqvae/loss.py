@@ -10,9 +10,11 @@ from torch.nn import functional
 from helpers.checking import Submission, check, close, expect, expect_close, expect_number, fail
 from helpers.checks.d6_vqvae.quantising import (
     CODEBOOK,
+    SIDE,
     Answer,
     D,
     K,
+    N,
     accept_one,
     new_quantizer,
     quantise,
@@ -21,6 +23,9 @@ from helpers.checks.d6_vqvae.quantising import (
 )
 
 BETAS = (0.25, 0.7, 0.0)
+_BETA = "beta belongs to the term that moves the encoder's outputs, and to no other."
+_SUMMED = "The squares are summed: take their mean over all numbers."
+_N_NUMBERS = N * D * SIDE**2
 
 
 def mean_square(z: Tensor, codes: Tensor, found: float, beta: float, answer: Answer) -> float:
@@ -102,7 +107,7 @@ def commitment_term_moves_the_encoder(submission: Submission) -> None:
             expect(
                 beta == 0,
                 "The loss does not move the encoder's outputs.",
-                "In the commitment term, detach the quantized array and not z.",
+                "The commitment term should: in it, detach the quantized array and not z.",
             )
             ratios.append(0.0)
             continue
@@ -113,8 +118,10 @@ def commitment_term_moves_the_encoder(submission: Submission) -> None:
             fail("The loss moves the encoder's outputs in a wrong direction.")
         hints = [
             ("The codebook term moves them too: detach z in it.", 1 + beta),
-            ("beta belongs to the commitment term, and not to the codebook term.", 1.0),
-            ("Both terms move them: in each, detach the other side.", 2 * beta),
+            (_BETA, 1.0),
+            ("The codebook term is computed after the straight-through step.", beta - 1),
+            ("beta is applied twice.", beta**2),
+            (_SUMMED, beta * _N_NUMBERS),
         ]
         hint = next((text for text, wrong in hints if math.isclose(ratio, wrong, rel_tol=1e-3)), "")
         constant = all(r is not None and math.isclose(r, ratio, rel_tol=1e-3) for r in ratios)
@@ -136,7 +143,8 @@ def codebook_term_moves_the_codes(submission: Submission) -> None:
         if found is None or not found.any():
             fail(
                 "The loss does not move the codebook.",
-                "Compute the codebook term before the straight-through step, and detach z in it.",
+                "The codebook term should: compute it before the straight-through step, and detach "
+                "z in it.",
             )
         known = [ratio for each in right if (ratio := times(found, each)) is not None]
         if not known:
@@ -144,8 +152,8 @@ def codebook_term_moves_the_codes(submission: Submission) -> None:
         ratio = min(known, key=lambda ratio: abs(ratio - 1))
         hints = [
             ("The commitment term moves it too: detach the quantized array in it.", 1 + beta),
-            ("beta belongs to the commitment term, and not to the codebook term.", beta),
-            ("Both terms move it: in each, detach the other side.", 2.0),
+            (_BETA, beta),
+            (_SUMMED, _N_NUMBERS),
         ]
         expect(
             math.isclose(ratio, 1, rel_tol=1e-3),
@@ -166,8 +174,8 @@ def entropy(numbers: Tensor, n_codes: int) -> float:
 
 #: The codes of two images each.
 _USES = (
-    ([4] * 6, [4] * 6),
     (list(range(K)), list(range(K))),
+    ([4] * 6, [4] * 6),
     ([0, 0, 0, 0], [1, 1, 2, 5]),
     ([3, 3, 3, 3], [7, 7, 7, 7]),
 )
@@ -181,9 +189,17 @@ def perplexity_counts_the_codes_in_use(submission: Submission) -> None:
     for used in _USES:
         z = codes[torch.tensor(used)].transpose(1, 2).unsqueeze(2).contiguous()
         answer = run_quantizer(quantizer, z)
+        if len(set(used[0] + used[1])) < K and _is_nan(answer.perplexity):
+            message = "The perplexity is NaN where some of the codes are not used."
+            fail(message, "0 log 0 counts as 0: add a small number inside the logarithm.")
         found = expect_number(answer.perplexity, what="The perplexity")
         choices = [answer.numbers(z, codes), quantise(z, codes)[1]]
         accept_one(choices, partial(_judge_perplexity, found))
+
+
+def _is_nan(value: object) -> bool:
+    number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    return isinstance(number, float) and math.isnan(number)
 
 
 def _judge_perplexity(found: float, chosen: Tensor) -> None:
@@ -195,6 +211,9 @@ def _judge_perplexity(found: float, chosen: Tensor) -> None:
         "The logarithm has base 2, and exp has base e.": math.exp(nats / math.log(2)),
         "This is the entropy in bits: take exp of that in nats.": nats / math.log(2),
         "The entropy has a minus sign.": math.exp(-nats),
+        "The shares are means over the codes: take them over the places, dim=0.": math.exp(
+            min(len(chosen) / K * math.log(K), 700)
+        ),
         "This is the number of codes in use; their shares count, too.": len(chosen.unique()),
         "This is the perplexity of the first image alone.": math.exp(each[0]),
         "This is the perplexity of the last image alone.": math.exp(each[1]),

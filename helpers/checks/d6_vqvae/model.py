@@ -12,7 +12,6 @@ from helpers.checking import (
     StudentError,
     Submission,
     check,
-    expect,
     expect_close,
     expect_number,
     expect_several,
@@ -145,7 +144,8 @@ def trial(submission: Submission, lr: float) -> Trial:
                 partial(_all_terms, swapped=True),
                 partial(_error, swapped=True),
             ),
-            "The quantiser's loss is missing: minimise the sum of all terms.": (_error, _all_terms),
+            "The quantiser's loss is missing: minimise the sum of all terms.": (_error, _error),
+            "All terms are returned: return the error alone.": (_all_terms, _all_terms),
             "The error is missing: minimise the sum of all terms, return the error.": (
                 _quantisers,
                 _quantisers,

@@ -91,7 +91,7 @@ def run_quantizer(quantizer: Object, z: Tensor) -> Answer:
     returned = quantizer.call("", z)
     values = returned if isinstance(returned, list) else [returned]
     if len(values) == 4 and _axes(values[1]) == 4:
-        return Answer(*values, count=4, place=1)
+        return Answer(values[0], values[1], values[2], values[3], count=4, place=1)
     numbers = [each for each in values if _axes(each) == 0] + [None, None]
     arrays = [each for each in values if _axes(each) == 4]
     encodings = [each for each in values if _axes(each) == 2]
@@ -119,7 +119,9 @@ def accept_one(attempts: Iterable[Tensor], judge: Callable[[Tensor], None]) -> N
     failures = []
     for attempt in attempts:
         try:
-            return judge(attempt)
+            judge(attempt)
         except CheckFailedError as failure:
             failures.append(failure)
+        else:
+            return
     fail(str(failures[0]))
