@@ -48,8 +48,7 @@ _TAKE = {
     "BaseModelOutputWithPooling": "text_encoder(...) returns an object; the vectors are its "
     "`.last_hidden_state`.",
     "BatchEncoding": "tokenizer(...) returns an object; the numbers are its `.input_ids`.",
-    "Unable to create tensor": "The texts differ in their number of tokens: pad and cut all of them "
-    "to 77.",
+    "Unable to create tensor": "The texts differ in their number of tokens: pad and cut all to 77.",
 }
 
 

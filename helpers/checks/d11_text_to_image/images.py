@@ -133,6 +133,8 @@ def expect_range(run: Decoded) -> None:
         "Clamp to [-1, 1], or clamp after the mapping.": 127.5 * (images.clamp(min=0) + 1),
         "They are multiplied by 128.": 128 * (images + 1),
         "The channels are in the reverse order.": right.flip(1),
+        "The image is upside down.": right.flip(2),
+        "Left and right are exchanged.": right.flip(3),
         "Height and width are swapped within the image.": right.mT.reshape(right.shape),
         "The channels were moved by reshaping: permute(0, 2, 3, 1).": right.reshape(
             len(right), *right.shape[2:], 3

@@ -25,6 +25,7 @@ from helpers.checks.d6_vqvae.quantising import (
 BETAS = (0.25, 0.7, 0.0)
 _BETA = "beta belongs to the term that moves the encoder's outputs, and to no other."
 _SUMMED = "The squares are summed: take their mean over all numbers."
+_SUMMED_IN_VECTOR = "The squares are summed over the D numbers of a vector: take their mean."
 _N_NUMBERS = N * D * SIDE**2
 
 
@@ -37,25 +38,24 @@ def mean_square(z: Tensor, codes: Tensor, found: float, beta: float, answer: Ans
 @check("quantizer_loss", points=7)
 def loss_is_codebook_plus_commitment(submission: Submission) -> None:
     """The loss is the codebook term plus beta times the commitment term, each a mean of squares."""
-    found, terms, n_numbers = [], [], 1
+    found, terms = [], []
     for beta in BETAS:
         codes, z = random_case()
         answer = run_quantizer(new_quantizer(submission, codes, beta), z)
         found.append(expect_number(answer.loss, what="The loss"))
         terms.append(mean_square(z, codes, found[-1], beta, answer))
-        n_numbers = z.numel()
     in_terms = [value / term for value, term in zip(found, terms, strict=True)]
     fixed = in_terms[0] - 1
     constant = all(math.isclose(x, in_terms[0], rel_tol=1e-4) for x in in_terms)
     for beta, value, term in zip(BETAS, found, terms, strict=True):
         right = (1 + beta) * term
         causes = {
-            "The squares are summed: take their mean over all numbers.": right * n_numbers,
-            "The squares are summed over the D numbers of a vector: take their mean.": right * D,
-            "The squares are summed in one of the terms: take their means.": (n_numbers + beta)
+            _SUMMED: right * _N_NUMBERS,
+            _SUMMED_IN_VECTOR: right * D,
+            "The squares are summed in one of the terms: take their means.": (_N_NUMBERS + beta)
             * term,
             "The squares are summed in the commitment term: take their mean.": (
-                (1 + beta * n_numbers) * term
+                (1 + beta * _N_NUMBERS) * term
             ),
             "Only the commitment term is there.": beta * term,
             "The commitment term is subtracted.": (1 - beta) * term,
@@ -76,6 +76,8 @@ def gradients(submission: Submission, beta: float, to: str) -> tuple[Tensor | No
     codes, z = random_case()
     quantizer = new_quantizer(submission, codes, beta)
     answer = run_quantizer(quantizer, z)
+    if isinstance(answer.loss, int | float):
+        fail("The loss is a plain number, which has no gradient.", "Return a tensor: no .item().")
     pick = (1 if answer.place == 0 else 0) if answer.count > 1 else None
     found = quantizer.differentiate("", z, wrt=(0,), pick=pick)
     right = []
@@ -107,7 +109,9 @@ def commitment_term_moves_the_encoder(submission: Submission) -> None:
             expect(
                 beta == 0,
                 "The loss does not move the encoder's outputs.",
-                "The commitment term should: in it, detach the quantized array and not z.",
+                "The commitment term should: in it, detach the quantized array and not z."
+                if found is None
+                else "",
             )
             ratios.append(0.0)
             continue
@@ -118,10 +122,11 @@ def commitment_term_moves_the_encoder(submission: Submission) -> None:
             fail("The loss moves the encoder's outputs in a wrong direction.")
         hints = [
             ("The codebook term moves them too: detach z in it.", 1 + beta),
-            (_BETA, 1.0),
+            ("beta is missing in the term that moves them: use self.commitment_cost.", 1.0),
             ("The codebook term is computed after the straight-through step.", beta - 1),
             ("beta is applied twice.", beta**2),
             (_SUMMED, beta * _N_NUMBERS),
+            (_SUMMED_IN_VECTOR, beta * D),
         ]
         hint = next((text for text, wrong in hints if math.isclose(ratio, wrong, rel_tol=1e-3)), "")
         constant = all(r is not None and math.isclose(r, ratio, rel_tol=1e-3) for r in ratios)
@@ -144,7 +149,9 @@ def codebook_term_moves_the_codes(submission: Submission) -> None:
             fail(
                 "The loss does not move the codebook.",
                 "The codebook term should: compute it before the straight-through step, and detach "
-                "z in it.",
+                "z in it."
+                if found is None
+                else "",
             )
         known = [ratio for each in right if (ratio := times(found, each)) is not None]
         if not known:
@@ -154,6 +161,7 @@ def codebook_term_moves_the_codes(submission: Submission) -> None:
             ("The commitment term moves it too: detach the quantized array in it.", 1 + beta),
             (_BETA, beta),
             (_SUMMED, _N_NUMBERS),
+            (_SUMMED_IN_VECTOR, D),
         ]
         expect(
             math.isclose(ratio, 1, rel_tol=1e-3),

@@ -14,7 +14,7 @@ from torch import Tensor
 from helpers.checking import CheckFailedError, Object, Submission, close, expect, fail
 
 #: Sizes for trying a quantiser out, of codebook, codes and batch; and the sides of the arrays.
-K, D, N, SIDE = 11, 5, 3, 4
+K, D, N, SIDE = 11, 6, 3, 4
 CODEBOOK = "embedding.weight"
 
 
