@@ -39,14 +39,8 @@ INITIAL_SIGMA = 3.7
 #: What is recorded of each call, oldest first: its time, and copies of tensors by name.
 Calls = list[dict[str, Any]]
 
-#: What is in the message of an error, and what a student should do. Most are classes of objects
-#: that the parts return.
-_TAKE = {
-    "SchedulerOutput": "scheduler.step returns an object; the next latents are its `.prev_sample`.",
-    "UNet2DConditionOutput": "unet(...) returns an object; the noise is its `.sample`.",
-    "DecoderOutput": "vae.decode(...) returns an object; the images are its `.sample`.",
-    "BaseModelOutputWithPooling": "text_encoder(...) returns an object; the vectors are its "
-    "`.last_hidden_state`.",
+#: Sentences about errors of the parts, by what is in their messages.
+_SENTENCES = {
     "BatchEncoding": "tokenizer(...) returns an object; the numbers are its `.input_ids`.",
     "Unable to create tensor": "The texts differ in their number of tokens: pad and cut all to 77.",
 }
@@ -256,7 +250,9 @@ class Studio:
 
 def _sentence(message: str) -> str:
     """An error's message, after a sentence about its cause if that is known."""
-    return next((f"{text} {message}" for name, text in _TAKE.items() if name in message), message)
+    return next(
+        (f"{text} {message}" for name, text in _SENTENCES.items() if name in message), message
+    )
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -143,8 +143,8 @@ def negative_text_takes_the_place_of_the_empty_one(submission: Submission) -> No
     """A negative text is embedded in the unconditional half, and nowhere else."""
     # Of one length in tokens: padding is another check's concern.
     text, negative, another = "six", "two", "one"
-    first, second = (starts(submission, [text], each) for each in (negative, another))
-    own = starts(submission, [negative], negative)
+    first, second = (vectors(submission, [text], each) for each in (negative, another))
+    own = vectors(submission, [negative], negative)
     expect(
         first.shape == second.shape and len(first) == 2,
         "With a negative text there should be two halves: its embedding, and that of the text.",

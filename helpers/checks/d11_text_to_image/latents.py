@@ -144,8 +144,8 @@ def expect_shape_of_latents(run: Run) -> None:
     right = (n_images, CHANNELS, height // FACTOR, width // FACTOR)
     shape = tuple(found.shape)
     hints: dict[tuple[int, ...], str] = {
-        (n_images, CHANNELS, height // 8, width // 8): "The autoencoder's factor is not always "
-        "8: 2 ** (its blocks of channels - 1).",
+        (n_images, CHANNELS, height // 8, width // 8): "The factor of this autoencoder is 4, and "
+        "not 8: 2 ** (len(vae.config.block_out_channels) - 1).",
         (n_images, CHANNELS, width // FACTOR, height // FACTOR): "Height comes before width.",
         (1, *right[1:]): "There should be latents for each of the texts.",
         (2 * n_images, *right[1:]): "Double the latents for the U-Net only.",
