@@ -100,8 +100,8 @@ for number, piece in zip(numbers, tokenizer.convert_ids_to_tokens(numbers), stri
 # *conditional*, and that of the empty text `""`, called *unconditional*. Put the $N$ unconditional
 # ones first and the $N$ conditional ones after them, in one tensor $(2N, 77, D)$.
 #
-# A **negative** prompt takes the place of the empty text. A list of texts that is passed in stays as
-# it is.
+# A **negative** prompt takes the place of the empty text. A list of texts that is passed in stays
+# as it is.
 
 
 # %% solution="prompt_to_emb"
@@ -275,8 +275,8 @@ check("d11_text_to_image.result")
 # ## Task 4: between two texts
 #
 # An embedding is a tensor, and tensors can be averaged. Write a straight line from one embedding to
-# another: $(1 - a)\, e_1 + a\, e_2$. With the seed held fast, an image then turns into another. Both
-# embeddings stay as they are.
+# another: $(1 - a)\, e_1 + a\, e_2$. With the seed held fast, an image then turns into another.
+# Both embeddings stay as they are.
 
 
 # %% solution="mix"

@@ -218,9 +218,9 @@ class Decoder(nn.Sequential):
 
 
 # %% [markdown]
-# `Model` joins the three, and returns what the decoder gives as it comes. The error is measured in units of the data's variance (for CIFAR-10,
-# pixels from 0 to 1: {{ data_variance }}), so that 1 means: no better than always answering with
-# the mean.
+# `Model` joins the three, and returns what the decoder gives as it comes. The error is measured in
+# units of the data's variance (for CIFAR-10, pixels from 0 to 1: {{ data_variance }}), so that 1
+# means: no better than always answering with the mean.
 
 
 # %% solution="model_class"
