@@ -36,6 +36,8 @@ N_TOKENS, DIM, CHANNELS = 77, 8, 4
 #: Side of an image divided by the side of its latents.
 FACTOR = 4
 INITIAL_SIGMA = 3.7
+#: The number of steps that the scheduler was set to last.
+STEPS_BEFORE = 6
 #: What is recorded of each call, oldest first: its time, and copies of tensors by name.
 Calls = list[dict[str, Any]]
 
@@ -138,8 +140,8 @@ def _scheduler_class() -> Any:
 
 
 def tiny_scheduler() -> Any:
-    """A new scheduler, with the settings of the v1-4 checkpoint."""
-    return _scheduler_class()(
+    """A scheduler with the settings of the v1-4 checkpoint, used before for other images."""
+    scheduler = _scheduler_class()(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -147,6 +149,8 @@ def tiny_scheduler() -> Any:
         set_alpha_to_one=False,
         steps_offset=1,
     )
+    scheduler.set_timesteps(STEPS_BEFORE)
+    return scheduler
 
 
 def tiny_parts(contrast: float = 1.0) -> Parts:

@@ -160,7 +160,12 @@ def negative_text_takes_the_place_of_the_empty_one(submission: Submission) -> No
         "With a negative text the embedding of the text itself changes too.",
         "It takes the place of the empty text, and leaves the prompts alone.",
     )
-    changed = first[same.index(False)]
+    kept, changed = first[same.index(True)], first[same.index(False)]
+    expect(
+        not close(kept, vectors(submission, ["ten"], negative)[same.index(True)]),
+        "With a negative text the text itself is not embedded.",
+        "The negative text takes the place of the empty one.",
+    )
     expect(
         any(close(changed, half) for half in own),
         "The half that changes with the negative text is not that text's embedding.",

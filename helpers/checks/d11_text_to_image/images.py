@@ -83,7 +83,11 @@ class Decoded:
                 got = tuple(array.shape)
                 fail(
                     f"The pixels of an image should have shape {(*size, 3)}; they have {got}.",
-                    "Move the channels to the end." if got[0] == 3 else "",
+                    "Move the channels to the end."
+                    if got[0] == 3
+                    else "It has no colours: it should be in RGB."
+                    if array.ndim == 2
+                    else "",
                 )
             array = array if array.shape[:2] == size else array.transpose(0, 1)
             arrays.append(array.permute(2, 0, 1).float())

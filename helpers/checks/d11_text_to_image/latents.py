@@ -27,6 +27,7 @@ from helpers.checks.common.tiny_diffusion import (
     FACTOR,
     INITIAL_SIGMA,
     N_TOKENS,
+    STEPS_BEFORE,
     Calls,
     expect_same_for_several,
     tiny_scheduler,
@@ -176,13 +177,13 @@ def expect_noise_of_the_seed(run: Run) -> None:
     one, shape = start[:1].shape, start.shape
     mistakes = {
         "The noise is uniform: use torch.randn.": _drawn(shape, seed, torch.rand),
-        "The seed is fixed: use the argument.": _drawn(shape, 64 if seed != 64 else 0),
+        "The seed is fixed: use the argument."
+        if seed
+        else "0 is a seed like any other, but 64 is used.": _drawn(shape, 64 if seed != 64 else 0),
     }
     if len(start) > 1:
         same = {"All images begin with the same noise.": _drawn(one, seed).expand_as(start)}
         mistakes = same | mistakes
-    if seed == 0:
-        mistakes |= {"0 is a seed like any other.": _drawn(shape, 64)}
     expect_close(
         _unit(start),
         _drawn(shape, seed),
@@ -250,20 +251,20 @@ def unet_is_asked_once_at_each_time(submission: Submission) -> None:
         right = _times(n_steps)
         distinct = right.unique().flip(0)
         mistakes = {
-            "Loop over scheduler.timesteps: there is one more than you counted, since one comes "
-            "twice.": right[:n_steps],
+            "The last time is left out: scheduler.timesteps has one more than there are steps, "
+            "since one comes twice.": right[:n_steps],
             "The repeated time was left out: take scheduler.timesteps as they are.": distinct,
             "Go through scheduler.timesteps in their own order: from noise to image.": right.flip(
                 0
             ),
             "The first step is left out.": right[1:],
-            "The last step is left out.": right[:-1],
             "Only the first step was made: is `return` inside the loop?": right[:1],
         }
         fixed = {
             f"The number of steps is fixed at {n}: use num_inference_steps.": n for n in _USUAL
         }
         mistakes |= {cause: _times(n) for cause, n in fixed.items()}
+        mistakes["Call scheduler.set_timesteps(num_inference_steps)."] = _times(STEPS_BEFORE)
         if float(found.max()) < len(right):
             mistakes["Give the U-Net the time t, and not its position in the list."] = found
         message = "The U-Net was asked at other times than the scheduler's."
@@ -297,7 +298,9 @@ def expect_scaled_twice(run: Run) -> None:
                 len(seen) == n_texts,
                 f"For {_count(run.n_images)} the U-Net got latents of {len(seen)} and embeddings "
                 f"of {n_texts}.",
-                "Double the latents: torch.cat([latents, latents]).",
+                "Double the latents: torch.cat([latents, latents])."
+                if len(seen) == run.n_images
+                else "There should be latents for each of the texts.",
             )
             alternate = close(seen[::2], seen[1::2])
             expect(
@@ -330,8 +333,11 @@ def _count(n_images: int) -> str:
 
 
 def _same_start(one: Tensor, other: Tensor) -> bool:
-    """Whether they are the same latents, one of them perhaps doubled."""
-    return one.shape[1:] == other.shape[1:] and close(one[: len(other)], other)
+    """Whether the other latents are all among the first, which may be doubled."""
+    if one.shape[1:] != other.shape[1:]:
+        return False
+    nearest = torch.cdist(other.flatten(1), one.flatten(1)).argmin(dim=1)
+    return close(one[nearest], other)
 
 
 @check("latents", points=4)
@@ -361,6 +367,9 @@ def unet_sees_the_embeddings(submission: Submission) -> None:
     )
 
 
+_ZERO = "0 is a scale like any other, but {} is used."
+
+
 def expect_guided(run: Run) -> None:
     """Fail unless each step takes the guided noise."""
     scale = run.options["guidance_scale"]
@@ -382,16 +391,17 @@ def expect_guided(run: Run) -> None:
         u, c = both.chunk(2)
         even, odd = both[::2], both[1::2]
         guided = scale * (c - u)
+        fixed = "The scale is fixed at {}: use guidance_scale." if scale else _ZERO
         mistakes = {
+            "Only the conditional prediction is used.": c,
+            "Only the unconditional prediction is used.": u,
             "The halves are swapped: the unconditional one comes first.": c - guided,
             "The difference has the wrong sign: conditional - unconditional.": u - guided,
             "It begins at the conditional prediction, which makes the scale 1 + s: begin at "
             "the unconditional one.": c + guided,
-            "Only the conditional prediction is used.": c,
-            "Only the unconditional prediction is used.": u,
             "The unconditional prediction in front is missing.": guided,
-            "The scale is fixed at 8: use guidance_scale.": u + 8 * (c - u),
-            "The scale is fixed at 7.5: use guidance_scale.": u + 7.5 * (c - u),
+            fixed.format(7.5): u + 7.5 * (c - u),
+            fixed.format(8): u + 8 * (c - u),
             "The predictions are cut apart as if they alternated: use chunk(2).": even
             + scale * (odd - even),
             "Both predictions are added: take their difference.": u + scale * (c + u),
@@ -455,5 +465,5 @@ def several_images_are_drawn_at_once(submission: Submission) -> None:
     """What is right for one text is right for three: shape, noise, halves and guidance."""
     expect_same_for_several(
         lambda n_images: Run(submission, n_images, guidance_scale=5.0),
-        (expect_shape_of_latents, expect_noise_of_the_seed, expect_scaled_twice, expect_guided),
+        (expect_scaled_twice, expect_shape_of_latents, expect_noise_of_the_seed, expect_guided),
     )
