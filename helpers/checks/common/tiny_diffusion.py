@@ -178,14 +178,13 @@ def painted(z: Tensor, contrast: float = 1.0) -> Tensor:
 
 
 @torch.no_grad()
-def tokens_and_vectors(texts: list[str], *, masked: bool = False) -> tuple[Any, Tensor]:
+def tokens_and_vectors(texts: list[str]) -> tuple[Any, Tensor]:
     """The padded tokens of texts, and the vectors that the text encoder makes of them."""
     parts = tiny_parts()
     tokens = parts.tokenizer(
         texts, padding="max_length", max_length=N_TOKENS, truncation=True, return_tensors="pt"
     )
-    mask = tokens.attention_mask if masked else None
-    return tokens, vectors_of(tokens.input_ids, mask)
+    return tokens, vectors_of(tokens.input_ids)
 
 
 @torch.no_grad()

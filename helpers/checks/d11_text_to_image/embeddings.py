@@ -107,6 +107,7 @@ def texts_are_embedded_token_by_token(submission: Submission) -> None:
             "The vectors are padded with zeros: pad the tokens before they are embedded.": right
             * mask[..., None],
             "This is the pooled output: take last_hidden_state.": pooled,
+            "These are the vectors of the empty text.": tokens_and_vectors([""])[1],
             "This is the pooled output at each place.": pooled[:, None].expand_as(right),
         }
         hints = [hint for half in found if (hint := likely_cause(half[None], mistakes))]
