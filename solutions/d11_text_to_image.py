@@ -45,8 +45,8 @@ device = pick_device()
 # has 48 times less to work on. The decoder runs once, at the end.
 #
 # **Text.** A tokenizer cuts a text into pieces and looks up their numbers; a text encoder makes a
-# vector for each of them. The U-Net gets these vectors $c$ besides the latents, and looks at them
-# by attention: $\varepsilon_\theta(x_t, t, c)$.
+# vector for each of them. The U-Net gets these vectors $c$ as well as the latents, and looks at
+# them by attention: $\varepsilon_\theta(x_t, t, c)$.
 
 # %% figure="diagram"
 draw_text_to_image()
@@ -54,8 +54,8 @@ draw_text_to_image()
 # %% [markdown]
 # ## The parts
 #
-# Choose the model. With `"full"` the next cell downloads the parts of Stable Diffusion 1.4 (see its
-# licence, CreativeML Open RAIL-M, before you publish anything).
+# Choose the model. With `"full"` the parts of Stable Diffusion 1.4 are downloaded once it is chosen
+# (see its licence, CreativeML Open RAIL-M, before you publish anything).
 
 # %% solution="choices"
 # TODO: set size to "small" or "full".
@@ -98,9 +98,10 @@ for number, piece in zip(numbers, tokenizer.convert_ids_to_tokens(numbers), stri
 #
 # For the guidance of Task 2 you need two embeddings a text: that of the text itself, called
 # *conditional*, and that of the empty text `""`, called *unconditional*. Put the $N$ unconditional
-# ones first and the $N$ conditional ones behind them, in one tensor $(2N, 77, D)$.
+# ones first and the $N$ conditional ones after them, in one tensor $(2N, 77, D)$.
 #
-# A **negative** prompt takes the place of the empty text.
+# A **negative** prompt takes the place of the empty text. A list of texts that is passed in stays
+# as it is.
 
 
 # %% solution="prompt_to_emb"
@@ -145,7 +146,7 @@ check("d11_text_to_image.embeddings")
 # $$\hat\varepsilon = \varepsilon_u + s\,(\varepsilon_c - \varepsilon_u).$$
 #
 # With $s = 0$ the text is ignored, with $s = 1$ this is the plain prediction $\varepsilon_c$; usual
-# are values around 8.
+# are values around 8. So 0 is a scale like any other, and it is a seed like any other, too.
 #
 # **The loop**, for $N$ images at once:
 #
@@ -161,6 +162,8 @@ check("d11_text_to_image.embeddings")
 #    `unet(..., t, encoder_hidden_states=emb)` for the noise (`.sample`); cut it in two and combine
 #    the halves by the formula; let `scheduler.step(noise, t, latents)` take one step. It wants the
 #    latents as they were *before* doubling and scaling, and returns the next as `.prev_sample`.
+#
+# The embeddings that are passed in stay as they are.
 #
 # Do not count steps yourself. The scheduler of this model (PNDM; Liu et al., 2022) looks back at
 # earlier steps, and visits one of its times twice until it has something to look back at: 50 steps
@@ -212,7 +215,8 @@ check("d11_text_to_image.latents")
 # first. `vae.decode(...).sample` then gives images $(N, 3, h, w)$ with pixels from -1 to 1, and now
 # and then a bit beyond. Map [-1, 1] to [0, 255], clamp, round, and make whole numbers of 8 bits:
 # these cannot hold 256 or -1, and *wrap around* in silence. `Image.fromarray` takes one image at a
-# time as a NumPy array with the channels *last*.
+# time as a NumPy array with the channels *last*. The latents that are passed in stay as they are:
+# `latents /= ...` would change them for whoever still needs them.
 
 
 # %% solution="latents_to_pil"
@@ -272,6 +276,7 @@ check("d11_text_to_image.result")
 #
 # An embedding is a tensor, and tensors can be averaged. Write a straight line from one embedding to
 # another: $(1 - a)\, e_1 + a\, e_2$. With the seed held fast, an image then turns into another.
+# Both embeddings stay as they are.
 
 
 # %% solution="mix"
@@ -395,7 +400,14 @@ def draw_one(what, colour, guidance, seed):
     return draw(None, mixed=emb, guidance_scale=guidance, num_inference_steps=20, seed=seed)
 
 
-explore(draw_one, what=digits, colour=list(DIGIT_COLOURS), guidance=(0, 3, 8), seed=(0, 9))
+explore(
+    draw_one,
+    on_release=True,
+    what=digits,
+    colour=list(DIGIT_COLOURS),
+    guidance=(0, 3, 8),
+    seed=(0, 9),
+)
 
 # %% [markdown] written="why_guidance" points=4
 # **Question 1 (4 points).** Look at your images for $s$ from 0 to 16. Describe what changes, with

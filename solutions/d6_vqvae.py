@@ -41,13 +41,13 @@ device = pick_device()
 # ## The idea
 #
 # The encoder turns an image $x$ of 32 by 32 pixels into an array of 8 by 8 vectors $z_e(x)$, each
-# of $D$ numbers. The **quantiser** replaces each of them by the nearest of the $K$ vectors $e_1,
-# \dots, e_K$ of the codebook (van den Oord, Vinyals & Kavukcuoglu, 2017):
+# of $D$ numbers. The **quantiser** replaces each of them by the nearest of the $K$ vectors $e_0,
+# \dots, e_{K-1}$ of the codebook (van den Oord, Vinyals & Kavukcuoglu, 2017):
 #
 # $$z_q = e_k, \qquad k = \arg\min_j \lVert z_e - e_j \rVert^2 .$$
 #
 # The decoder paints the image from the 64 vectors $z_q$. Since they are all from the codebook,
-# their numbers $k$ are enough to know them: 64 whole numbers from 1 to $K$.
+# their numbers $k$ are enough to know them: 64 whole numbers from 0 to $K - 1$.
 
 # %% figure="diagram"
 draw_quantiser(CIFAR10(train=False, transform=transforms.ToTensor())[700][0])
@@ -83,7 +83,10 @@ draw_quantiser(CIFAR10(train=False, transform=transforms.ToTensor())[700][0])
 #   backwards?
 # - The **perplexity** of the codes in the batch. If code $k$ takes the share $p_k$ of all places,
 #   it is $\exp\!\left(-\sum_k p_k \log p_k\right)$: 1 if only one code is used, $K$ if all are used
-#   alike. Mind $p_k = 0$.
+#   alike. Take the shares over all images of the batch together, and mind $p_k = 0$.
+#
+# The quantiser does the same in training and in evaluation mode, and leaves what it is given as it
+# is.
 
 
 # %% solution="quantizer_class"
@@ -181,7 +184,7 @@ class ResidualBlock(nn.Module):
 
 
 def residual_stack(n_layers, channels, residual_channels):
-    """Several residual blocks, and a ReLU behind them."""
+    """Several residual blocks, and a ReLU after them."""
     blocks = [ResidualBlock(channels, residual_channels) for _ in range(n_layers)]
     return nn.Sequential(*blocks, nn.ReLU())
 
@@ -215,9 +218,9 @@ class Decoder(nn.Sequential):
 
 
 # %% [markdown]
-# `Model` joins the three. The error is measured in units of the data's variance (for CIFAR-10,
-# pixels from 0 to 1: {{ data_variance }}), so that 1 means: no better than always answering with
-# the mean.
+# `Model` joins the three, and returns what the decoder gives as it comes. The error is measured in
+# units of the data's variance (for CIFAR-10, pixels from 0 to 1: {{ data_variance }}), so that 1
+# means: no better than always answering with the mean.
 
 
 # %% solution="model_class"

@@ -2,7 +2,8 @@
 
 from autograder.judging.checks.common import check_training_mode
 from helpers.checking import Submission, check, expect
-from helpers.checks.d6_vqvae import findings, trial
+from helpers.checks.d6_vqvae.model import trial
+from helpers.checks.d6_vqvae.result import findings
 
 check_training_mode(__name__, trial, points=2, lr=0.1)
 

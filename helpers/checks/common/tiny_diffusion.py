@@ -1,242 +1,197 @@
 """Small parts of a text-to-image model, for trying out the code that joins them.
 
-They have the interfaces of diffusers' and transformers' parts, with simple formulas inside. They
-reveal mistakes that real parts would hide: the scheduler's initial sigma is not 1, its scaling
-depends on the time, and one of its times comes twice. They record what they are given.
+They are models of diffusers' and transformers' own classes, with few and random weights, so that
+whatever works with the real ones works with them. They reveal mistakes that the notebook's own
+parts would hide: the scheduler's initial sigma is not 1, its scaling depends on the time, and one
+of its times comes twice. What they are given is recorded.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
-import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from helpers.checking import Object, Submission, fail
-from helpers.models import LATENT_SCALE, Parts, load_parts
+from helpers.checking import (
+    CheckFailedError,
+    Object,
+    StudentError,
+    Submission,
+    expect,
+    fail,
+    failure,
+)
+from helpers.models import Parts, load_parts
+from helpers.models.digit_diffusion import SMALL
 
 #: Tokens of a text, size of a token's vector, channels of the latents.
-N_TOKENS, DIM, CHANNELS = 77, 6, 4
+N_TOKENS, DIM, CHANNELS = 77, 8, 4
 #: Side of an image divided by the side of its latents.
 FACTOR = 4
 INITIAL_SIGMA = 3.7
-_START, _END, _VOCABULARY = 0, 1, 99
+#: The number of steps that the scheduler was set to last.
+STEPS_BEFORE = 6
 #: What is recorded of each call, oldest first: its time, and copies of tensors by name.
 Calls = list[dict[str, Any]]
 
-
-class Answer(dict[str, Any]):
-    """Several values, each by name (as item or attribute) or by number."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, int | slice):
-            return tuple(self.values())[key]
-        return super().__getitem__(key)
-
-    def to(self, *_: Any, **__: Any) -> Answer:
-        """Itself: everything is on the CPU."""
-        return self
+#: Sentences about errors of the parts, by what is in their messages.
+_SENTENCES = {
+    "BatchEncoding": "tokenizer(...) returns an object; the numbers are its `.input_ids`.",
+    "Unable to create tensor": "The texts differ in their number of tokens: pad and cut all to 77.",
+}
 
 
-class TinyTokenizer:
-    """Texts -> numbers: one for each word, one before the first and one after the last."""
+@cache
+def _networks() -> tuple[Any, dict[str, nn.Module], dict[str, list[Tensor]]]:
+    """The tokenizer, the networks and their weights, which are the same in every process."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    model_max_length = N_TOKENS
-    pad_token_id = eos_token_id = _END
-    bos_token_id = _START
-
-    def __call__(
-        self,
-        text: str | Sequence[str],
-        text_pair: None = None,
-        padding: bool | str = False,
-        truncation: bool | str = False,
-        max_length: int | None = None,
-        return_tensors: str | None = None,
-        **_: Any,
-    ) -> Answer:
-        """Like the call of a real one."""
-        rows = [self._numbers(each) for each in ([text] if isinstance(text, str) else text)]
-        length = max_length or self.model_max_length
-        if truncation:
-            rows = [row if len(row) <= length else [*row[: length - 1], _END] for row in rows]
-        masks = [[1] * len(row) for row in rows]
-        if padding:
-            to = length if padding == "max_length" else max(map(len, rows))
-            rows = [row + [_END] * (to - len(row)) for row in rows]
-            masks = [mask + [0] * (to - len(mask)) for mask in masks]
-        if return_tensors is None:
-            return Answer(input_ids=rows, attention_mask=masks)
-        if len({len(row) for row in rows}) > 1:
-            raise ValueError("Texts of different lengths make no tensor: use padding='max_length'.")
-        return Answer(input_ids=torch.tensor(rows), attention_mask=torch.tensor(masks))
-
-    def _numbers(self, text: str) -> list[int]:
-        words = text.lower().split()
-        letters = [sum(n * ord(letter) for n, letter in enumerate(word, 1)) for word in words]
-        return [_START, *(2 + number % (_VOCABULARY - 2) for number in letters), _END]
-
-
-class _Network(nn.Module):
-    """The attributes that callers read from a network."""
-
-    device = torch.device("cpu")
-    dtype = torch.float32
-
-
-class TinyTextEncoder(_Network):
-    """Token numbers (N, L) -> vectors (N, L, 6), each dependent on all tokens before it."""
-
-    config = Answer(hidden_size=DIM, max_position_embeddings=N_TOKENS, use_attention_mask=False)
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(1)
-        self.words: Tensor
-        self.places: Tensor
-        self.register_buffer("words", torch.randn(_VOCABULARY, DIM, generator=generator))
-        self.register_buffer("places", torch.randn(N_TOKENS, DIM, generator=generator))
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        return_dict: bool = True,
-        **_: Any,
-    ) -> Any:
-        """Vectors (N, L, 6), and that of the first end-of-text token, (N, 6)."""
-        length = input_ids.shape[1]
-        if length > N_TOKENS:
-            raise ValueError(f"A text may have {N_TOKENS} tokens at most; there are {length}.")
-        vectors = self.words[input_ids] + self.places[:length]
-        weights = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        total = (vectors * weights[..., None]).cumsum(dim=1)
-        hidden = torch.tanh(vectors + 4 * total / weights.cumsum(dim=1)[..., None])
-        first_end = (input_ids == _END).int().argmax(dim=1)
-        pooled = hidden[torch.arange(len(hidden)), first_end]
-        answer = Answer(last_hidden_state=hidden, pooler_output=pooled)
-        return answer if return_dict else answer[:]
+    tokenizer = CLIPTokenizer.from_pretrained(SMALL, subfolder="tokenizer")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        networks: dict[str, Any] = {
+            "text_encoder": CLIPTextModel(
+                CLIPTextConfig(
+                    vocab_size=len(tokenizer),
+                    hidden_size=DIM,
+                    intermediate_size=2 * DIM,
+                    projection_dim=DIM,
+                    num_hidden_layers=1,
+                    num_attention_heads=2,
+                    max_position_embeddings=N_TOKENS,
+                    bos_token_id=tokenizer.bos_token_id,
+                    eos_token_id=tokenizer.eos_token_id,
+                    pad_token_id=tokenizer.pad_token_id,
+                )
+            ),
+            "unet": UNet2DConditionModel(
+                sample_size=8,
+                block_out_channels=(8,),
+                layers_per_block=1,
+                down_block_types=("CrossAttnDownBlock2D",),
+                mid_block_type=None,
+                up_block_types=("CrossAttnUpBlock2D",),
+                cross_attention_dim=DIM,
+                attention_head_dim=4,
+                norm_num_groups=4,
+            ),
+            "vae": AutoencoderKL(
+                block_out_channels=(8, 8, 8),
+                down_block_types=("DownEncoderBlock2D",) * 3,
+                up_block_types=("UpDecoderBlock2D",) * 3,
+                layers_per_block=1,
+                norm_num_groups=4,
+                sample_size=32,
+            ),
+        }
+    for name, weight in networks["unet"].named_parameters():
+        # New layers hardly listen to the text.
+        if "attn2.to_out" in name or "attn2.to_v" in name:
+            weight.data *= 8
+    weights = {part: [w.data for w in network.parameters()] for part, network in networks.items()}
+    return tokenizer, networks, weights
 
 
-class TinyUNet(_Network):
-    """Noisy latents (N, 4, h, w), a time, vectors of a text (N, L, 6) -> noise (N, 4, h, w)."""
+@cache
+def _scheduler_class() -> Any:
+    from diffusers import PNDMScheduler
 
-    config = Answer(in_channels=CHANNELS, sample_size=8, cross_attention_dim=DIM)
+    class TinyScheduler(PNDMScheduler):
+        """PNDM with an initial sigma and a scaling, which other schedulers have; it records."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: Calls = []
-        weight = torch.randn(DIM, CHANNELS, generator=torch.Generator().manual_seed(2))
-        self.weight: Tensor
-        self.register_buffer("weight", weight)
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.init_noise_sigma = INITIAL_SIGMA
+            self.scalings: Calls = []
+            self.steps: Calls = []
 
-    def forward(
-        self,
-        sample: Tensor,
-        timestep: Any,
-        encoder_hidden_states: Tensor,
-        return_dict: bool = True,
-        **_: Any,
-    ) -> Any:
-        """The noise: bounded, and different for each text."""
-        if len(sample) != len(encoder_hidden_states):
-            raise ValueError(
-                f"The U-Net was given {len(sample)} latents and {len(encoder_hidden_states)} texts."
-            )
-        text = (3 * encoder_hidden_states.mean(dim=1)) @ self.weight
-        noise = torch.tanh(0.6 * sample + text[:, :, None, None])
-        noise = noise + 0.3 * math.sin(_time(timestep) / 90)
-        self.calls.append(_call(timestep, sample=sample, text=encoder_hidden_states, noise=noise))
-        return Answer(sample=noise) if return_dict else (noise,)
+        def scale_model_input(
+            self, sample: Tensor, timestep: Any = None, *_: Any, **__: Any
+        ) -> Tensor:
+            """The latents as the U-Net should see them."""
+            scaled = sample / (1 + _time(timestep) / 500)
+            self.scalings.append(_call(timestep, sample=sample, scaled=scaled))
+            return scaled
 
+        def step(
+            self,
+            model_output: Tensor,
+            timestep: Any,
+            sample: Tensor,
+            return_dict: bool = True,
+            **options: Any,
+        ) -> Any:
+            """The latents after one more step towards an image."""
+            self.steps.append(_call(timestep, noise=model_output, sample=sample))
+            step: Any = super().step  # type: ignore[misc]
+            answer = step(model_output, timestep, sample, return_dict, **options)
+            self.steps[-1]["new"] = answer[0].clone()
+            return answer
 
-class TinyScheduler:
-    """Takes steps that depend on the one before. It has one time more than steps."""
-
-    order = 1
-    init_noise_sigma = INITIAL_SIGMA
-    config = Answer(num_train_timesteps=1000)
-
-    def __init__(self) -> None:
-        self.timesteps = torch.arange(999, -1, -1)
-        self.num_inference_steps: int | None = None
-        self.scalings: Calls = []
-        self.steps: Calls = []
-        self._last: Tensor | None = None
-
-    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
-        """From 961 down to 1; the second comes twice, as with PNDM."""
-        times = torch.linspace(961, 1, num_inference_steps).round().long()
-        self.timesteps = torch.cat([times[:2], times[1:]])
-        self.num_inference_steps = num_inference_steps
-        self._last = None
-
-    def scale_model_input(self, sample: Tensor, timestep: Any = None, *_: Any, **__: Any) -> Tensor:
-        """The latents as the U-Net should see them."""
-        scaled = sample / (1 + _time(timestep) / 500)
-        self.scalings.append(_call(timestep, sample=sample, scaled=scaled))
-        return scaled
-
-    def step(
-        self,
-        model_output: Tensor,
-        timestep: Any,
-        sample: Tensor,
-        *_: Any,
-        return_dict: bool = True,
-        **__: Any,
-    ) -> Any:
-        """The latents after one more step towards an image."""
-        if self.num_inference_steps is None:
-            raise ValueError("The number of steps is not set: call scheduler.set_timesteps first.")
-        last = model_output if self._last is None else self._last
-        self._last = model_output
-        new = sample - (0.05 + _time(timestep) / 4000) * (1.5 * model_output - 0.5 * last)
-        self.steps.append(_call(timestep, noise=model_output, sample=sample, new=new))
-        return Answer(prev_sample=new) if return_dict else (new,)
+    return TinyScheduler
 
 
-class TinyAutoencoderKL(_Network):
-    """Latents (N, 4, h, w) -> images (N, 3, 4 h, 4 w): the first three channels times 0.25."""
-
-    config = Answer(
-        block_out_channels=(8, 8, 8),
-        latent_channels=CHANNELS,
-        scaling_factor=LATENT_SCALE,
-        sample_size=64,
+def tiny_scheduler() -> Any:
+    """A scheduler with the settings of the v1-4 checkpoint, used before for other images."""
+    scheduler = _scheduler_class()(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        skip_prk_steps=True,
+        set_alpha_to_one=False,
+        steps_offset=1,
     )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.decoded: list[Tensor] = []
-
-    def decode(self, z: Tensor, return_dict: bool = True, **_: Any) -> Any:
-        """The images."""
-        self.decoded.append(z.clone())
-        image = painted(z)
-        return Answer(sample=image) if return_dict else (image,)
+    scheduler.set_timesteps(STEPS_BEFORE)
+    return scheduler
 
 
-def painted(z: Tensor) -> Tensor:
-    """What :class:`TinyAutoencoderKL` makes of latents."""
-    return 0.25 * z[:, :3].repeat_interleave(FACTOR, dim=2).repeat_interleave(FACTOR, dim=3)
+def tiny_parts(contrast: float = 1.0) -> Parts:
+    """All five; the decoder's images are multiplied by ``contrast``.
+
+    The networks are the same objects in each call, with their weights and modes as they were made:
+    copying them takes longer than all that is done with them.
+    """
+    tokenizer, networks, weights = _networks()
+    for part, network in networks.items():
+        for weight, kept in zip(network.parameters(), weights[part], strict=True):
+            weight.data = kept.clone()
+        network.eval().requires_grad_(False)
+    parts = Parts(tokenizer=tokenizer, scheduler=tiny_scheduler(), **networks)
+    for weight in parts.vae.decoder.conv_out.parameters():
+        weight.data *= contrast
+    return parts
 
 
-def tiny_parts() -> Parts:
-    """All five."""
-    autoencoder = TinyAutoencoderKL()
-    return Parts(TinyTokenizer(), TinyTextEncoder(), TinyUNet(), TinyScheduler(), autoencoder)
+@torch.no_grad()
+def painted(z: Tensor, contrast: float = 1.0) -> Tensor:
+    """What the autoencoder makes of latents: (N, 4, h, w) -> (N, 3, 4 h, 4 w)."""
+    images: Tensor = tiny_parts(contrast).vae.decode(z).sample
+    return images
+
+
+@torch.no_grad()
+def tokens_and_vectors(texts: list[str]) -> tuple[Any, Tensor]:
+    """The padded tokens of texts, and the vectors that the text encoder makes of them."""
+    parts = tiny_parts()
+    tokens = parts.tokenizer(
+        texts, padding="max_length", max_length=N_TOKENS, truncation=True, return_tensors="pt"
+    )
+    return tokens, vectors_of(tokens.input_ids)
+
+
+@torch.no_grad()
+def vectors_of(numbers: Tensor, mask: Tensor | None = None) -> Tensor:
+    """What the text encoder makes of tokens: (N, L) -> (N, L, DIM)."""
+    vectors: Tensor = tiny_parts().text_encoder(numbers, attention_mask=mask)[0]
+    return vectors
 
 
 class Studio:
@@ -244,10 +199,11 @@ class Studio:
 
     Args:
         kind: "tiny" for the parts above, "small" for those of the digit model.
+        contrast: see :func:`tiny_parts`.
     """
 
-    def __init__(self, kind: str = "tiny") -> None:
-        self._kind = kind
+    def __init__(self, kind: str = "tiny", contrast: float = 1.0) -> None:
+        self._kind, self._contrast = kind, contrast
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Call a function.
@@ -256,44 +212,106 @@ class Studio:
         call.
 
         Returns:
-            The function's answer as ``value``, whether torch's global random state changed as
-            ``touched``, and what tiny parts recorded.
+            The function's answer as ``value``, or how it failed as ``error`` (kind and message);
+            whether torch's global random state changed as ``touched``; whether it changed what it
+            was given as ``overwrote``; and what tiny parts recorded.
         """
         names = getattr(inspect.unwrap(function), "__globals__", None)
         if names is None:
             raise TypeError("this should be a function, made with `def`")
-        parts = tiny_parts() if self._kind == "tiny" else load_parts("small")
-        lent = {**vars(parts), "device": torch.device("cpu")}
+        found: dict[str, Any] = {}
+        hooks: list[Any] = []
+        if self._kind == "tiny":
+            parts = tiny_parts(self._contrast)
+            found |= {"scalings": parts.scheduler.scalings, "steps": parts.scheduler.steps}
+            found |= {"unet": [], "decoded": []}
+            hooks += _record_unet(parts.unet, found["unet"])
+            hooks += _record_decoder(parts.vae, found["decoded"])
+        else:
+            parts = load_parts("small")
+        lent = {**vars(parts), "parts": parts, "device": torch.device("cpu")}
         own = {name: names[name] for name in lent if name in names}
+        given = copy.deepcopy(args)
         torch.rand(())  # a function that seeds everything would otherwise find the state it left
         before = torch.random.get_rng_state()
         names.update(lent)
         try:
-            value = function(*args, **kwargs)
+            found["value"] = _images(function(*args, **kwargs))
+        except Exception as exception:
+            error = failure(exception)
+            found["error"] = [error.kind, _sentence(error.message)]
         finally:
+            for hook in hooks:
+                hook.remove()
             for name in lent:
-                del names[name]
+                names.pop(name, None)
             names.update(own)
-        touched = not torch.equal(before, torch.random.get_rng_state())
-        found = {"value": _images(value), "touched": touched}
-        if self._kind == "tiny":
-            found["unet"] = parts.unet.calls
-            found |= {"scalings": parts.scheduler.scalings, "steps": parts.scheduler.steps}
-            found["decoded"] = parts.vae.decoded
+        found["touched"] = not torch.equal(before, torch.random.get_rng_state())
+        found["overwrote"] = not all(map(_same, given, args))
         return found
 
 
+def _sentence(message: str) -> str:
+    """An error's message, after a sentence about its cause if that is known."""
+    return next(
+        (f"{text} {message}" for name, text in _SENTENCES.items() if name in message), message
+    )
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return torch.equal(one, other.detach())
+    return bool(one == other)
+
+
+def _record_unet(unet: nn.Module, calls: Calls) -> list[Any]:
+    """Record what a U-Net is given, and what it answers; return the hooks.
+
+    Latents that were not doubled are doubled here, once that is recorded: this mistake would hide
+    all others.
+    """
+    signature = inspect.signature(unet.forward)
+
+    def before(_: nn.Module, args: Any, kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        sample, text = given["sample"], given["encoder_hidden_states"]
+        calls.append(_call(given["timestep"], sample=sample, text=text))
+        if isinstance(text, Tensor) and 2 * len(sample) == len(text):
+            given["sample"] = torch.cat([sample, sample])
+        return (), given
+
+    def after(_: nn.Module, __: Any, ___: Any, answer: Any) -> None:
+        calls[-1]["noise"] = answer[0].clone()
+
+    return [
+        unet.register_forward_pre_hook(before, with_kwargs=True),
+        unet.register_forward_hook(after, with_kwargs=True),
+    ]
+
+
+def _record_decoder(vae: Any, decoded: list[Tensor]) -> list[Any]:
+    """Record what is decoded; return the hook."""
+
+    def before(_: nn.Module, args: Any) -> None:
+        decoded.append(args[0].clone())
+
+    return [vae.post_quant_conv.register_forward_pre_hook(before)]
+
+
 def _images(value: Any) -> Any:
-    """The same, with the mode, size (width, height) and pixels in place of PIL images."""
+    """The same, with the mode, size (width, height) and pixels in place of images."""
     if isinstance(value, Image.Image):
         pixels = torch.from_numpy(np.array(value))
         return {"mode": value.mode, "size": list(value.size), "pixels": pixels}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "uif":
+        return {"mode": "array", "pixels": torch.from_numpy(value.copy())}
     return [_images(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _call(timestep: Any, **tensors: Tensor) -> dict[str, Any]:
+def _call(timestep: Any, **tensors: Any) -> dict[str, Any]:
     """What is recorded of a call."""
-    return {"time": _time(timestep), **{name: x.clone() for name, x in tensors.items()}}
+    copies = {name: x.clone() for name, x in tensors.items() if isinstance(x, Tensor)}
+    return {"time": _time(timestep), **copies}
 
 
 def _time(timestep: Any) -> float:
@@ -304,14 +322,63 @@ def _time(timestep: Any) -> float:
 # These run where the check runs.
 
 
-def lend(submission: Submission, name: str, *args: Any, parts: str = "tiny", **kw: Any) -> Any:
-    """Call the student's function ``name`` with lent parts; see :meth:`Studio.call`."""
+def try_out(
+    submission: Submission,
+    name: str,
+    *args: Any,
+    parts: str = "tiny",
+    contrast: float = 1.0,
+    **kw: Any,
+) -> dict[str, Any]:
+    """Call the student's function ``name`` with lent parts; see :meth:`Studio.call`.
+
+    If it raises, there is an ``error`` in place of a ``value``, a :class:`StudentError`.
+    """
     function = submission.get(name)
     if not isinstance(function, Object):
         fail(f"`{name}` should be a function.")
-    studio = submission.build("helpers.checks.common.tiny_diffusion.Studio", parts)
-    found = studio.call("call", function, *args, **kw)
-    return found if isinstance(found, dict) else {}
+    path = "helpers.checks.common.tiny_diffusion.Studio"
+    answer = submission.build(path, parts, contrast).call("call", function, *args, **kw)
+    found = answer if isinstance(answer, dict) else {}
+    if "error" in found:
+        match found["error"]:
+            case ["unattempted", str(message)]:
+                raise StudentError("unattempted", message)
+            case [str(), str(message)]:
+                found["error"] = StudentError("error", message)
+            case _:
+                found["error"] = StudentError("error", "The function gave no answer.")
+    return found
+
+
+def lend(submission: Submission, name: str, *args: Any, **kw: Any) -> dict[str, Any]:
+    """:func:`try_out` where an error is the answer to the check."""
+    found = try_out(submission, name, *args, **kw)
+    if "error" in found:
+        raise found["error"]
+    return found
+
+
+R = TypeVar("R")
+
+
+def expect_same_for_several(run: Callable[[int], R], looks: Sequence[Callable[[R], None]]) -> None:
+    """Fail if something goes wrong with three texts or images that is right with one.
+
+    Args:
+        run: calls the student's function for so many.
+        looks: each fails if something is wrong.
+    """
+    one, several = run(1), run(3)
+    n_right = 0
+    for look in looks:
+        try:
+            look(one)
+        except (CheckFailedError, StudentError):
+            continue  # another check's concern
+        n_right += 1
+        look(several)
+    expect(n_right > 0, "As long as one does not work, several cannot.", "See the checks above.")
 
 
 def picture_pixels(picture: Any) -> Tensor | None:

@@ -1,4 +1,8 @@
-"""The checks of emb_to_latents: from vectors of texts to latents, by guided diffusion."""
+"""The checks of emb_to_latents: from vectors of texts to latents, by guided diffusion.
+
+Each looks at one thing, with one image; what goes wrong with several images only is a check of its
+own. A function that raises is judged by what it has done up to there.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +11,7 @@ import torch
 from torch import Tensor
 
 from helpers.checking import (
+    StudentError,
     Submission,
     check,
     close,
@@ -22,9 +27,11 @@ from helpers.checks.common.tiny_diffusion import (
     FACTOR,
     INITIAL_SIGMA,
     N_TOKENS,
+    STEPS_BEFORE,
     Calls,
-    TinyScheduler,
-    lend,
+    expect_same_for_several,
+    tiny_scheduler,
+    try_out,
 )
 from helpers.models import LATENT_SCALE
 
@@ -34,119 +41,169 @@ class Run:
 
     Attributes:
         emb: the embeddings, drawn at random, (2N, 77, DIM).
-        value: what was returned, unchecked.
-        touched: whether torch's global random state changed.
+        options: the other arguments.
+        touched, overwrote: whether torch's random state and the embeddings changed.
         steps, scalings, unet: the calls of scheduler.step, of scheduler.scale_model_input and of
-            the U-Net.
+            the U-Net, whose images are in the order of ``emb``.
     """
 
-    def __init__(
-        self,
-        submission: Submission,
-        n_images: int = 2,
-        *,
-        size: tuple[int, int] = (24, 16),
-        **kw: Any,
-    ) -> None:
+    def __init__(self, submission: Submission, n_images: int = 1, **options: Any) -> None:
         self.n_images = n_images
-        kw = {"height": size[0], "width": size[1], "num_inference_steps": 4, **kw}
+        self.options = {"height": 24, "width": 16, "num_inference_steps": 2, "seed": 64, **options}
         self.emb = torch.randn(2 * n_images, N_TOKENS, DIM)
-        found = lend(submission, "emb_to_latents", self.emb, **kw)
-        self.value = found.get("value")
-        self.touched = bool(found.get("touched"))
-        self.steps = _calls(found.get("steps"), "noise", "sample", "new")
-        self.scalings = _calls(found.get("scalings"), "sample", "scaled")
-        self.unet = _joined(_calls(found.get("unet"), "sample", "text", "noise"), self.emb)
+        found = try_out(submission, "emb_to_latents", self.emb, **self.options)
+        error = found.get("error")
+        self._error = error if isinstance(error, StudentError) else None
+        self._value = found.get("value")
+        self.touched, self.overwrote = bool(found.get("touched")), bool(found.get("overwrote"))
+        self.steps = _calls(found.get("steps"))
+        self.scalings = _calls(found.get("scalings"))
+        self.unet = _in_order(_calls(found.get("unet")), self.emb)
 
-    def start(self) -> Tensor:
-        """The latents that the scheduler was given first, (N, ...)."""
-        start: Tensor = (self.scalings or self.needed(self.steps))[0]["sample"][: self.n_images]
-        return start
+    def value(self) -> Tensor:
+        """What was returned, or fail."""
+        self.whole()
+        value = self._value
+        if isinstance(value, dict) and isinstance(value.get("prev_sample"), Tensor):
+            fail(
+                "emb_to_latents returns all that scheduler.step gives.",
+                "The latents are its `.prev_sample`.",
+            )
+        return expect_tensor(value, what="What emb_to_latents returns")
 
-    def needed(self, calls: Calls) -> Calls:
-        """The calls, of which there must be at least one."""
-        kind = "scheduler.step was" if calls is self.steps else "The U-Net was"
-        hint = "Is the loop over scheduler.timesteps there?"
-        expect(bool(calls), f"{kind} never called.", hint)
-        return calls
+    def whole(self) -> None:
+        """Fail if the function raised."""
+        if self._error is not None:
+            raise self._error
+
+    def needed(self, calls: Calls, *names: str) -> Calls:
+        """Those of the calls in which tensors of these names were recorded: at least one."""
+        found = [call for call in calls if all(name in call for name in names)]
+        if not found:
+            self.whole()
+            if calls is self.steps:
+                fail("scheduler.step was never called.", "It takes the latents to the next time.")
+            fail("The U-Net was never called.", "It is asked for the noise at each time.")
+        return found
+
+    def start(self, *sources: Calls) -> Tensor:
+        """The latents at the beginning, (N, ...): the first in these calls, or in the U-Net's."""
+        first = next((calls[0] for calls in sources if calls and "sample" in calls[0]), None)
+        start: Tensor = (first or self.needed(self.unet, "sample")[0])["sample"]
+        return start[: self.n_images]
 
 
-def _calls(found: Any, *tensors: str) -> Calls:
-    """The calls of a part, or fail unless each has a time and finite tensors of these names."""
+def _calls(found: Any) -> Calls:
+    """The calls of a part, or fail unless each has a time and finite tensors."""
     calls = found if isinstance(found, list) else []
     for call in calls:
         known = call if isinstance(call, dict) else {}
-        values = [known.get(name) for name in tensors]
-        floats = [x for x in values if isinstance(x, Tensor) and x.is_floating_point() and x.ndim]
+        tensors = [x for x in known.values() if isinstance(x, Tensor)]
         expect(
-            isinstance(known.get("time"), float) and len(floats) == len(tensors),
+            isinstance(known.get("time"), float)
+            and len(tensors) == len(known) - 1
+            and all(x.is_floating_point() and x.ndim for x in tensors),
             "The parts were given something that is no tensor of floating-point numbers.",
         )
-        finite = all(bool(torch.isfinite(x).all()) for x in floats)
+        finite = all(bool(torch.isfinite(x).all()) for x in tensors)
         expect(finite, "NaN or infinite numbers went into the parts.")
     return calls
 
 
-def _joined(calls: Calls, emb: Tensor) -> Calls:
-    """Two calls of the U-Net at one time, one with each half of the embeddings, count as one."""
-    n_images = len(emb) // 2
-    names = ("sample", "text", "noise")
-    pairs = list(zip(calls[::2], calls[1::2], strict=False))
-    if len(calls) % 2 or not all(
-        a["time"] == b["time"]
-        and len(a["sample"]) == n_images
-        and all(a[name].shape == b[name].shape for name in names)
-        for a, b in pairs
-    ):
-        return calls
-    ordered = [(b, a) if close(b["text"], emb[:n_images]) else (a, b) for a, b in pairs]
-    return [{"time": a["time"], **{n: torch.cat([a[n], b[n]]) for n in names}} for a, b in ordered]
+def _in_order(calls: Calls, emb: Tensor) -> Calls:
+    """The calls, each with the texts in the order of ``emb``.
+
+    The texts may be in another order if the predictions are taken apart accordingly, and may be
+    spread over calls at the same time.
+    """
+    joined: Calls = []
+    for call in calls:
+        last = joined[-1] if joined else {}
+        halves = last.get("time") == call["time"] and "noise" in last and "noise" in call
+        if halves and len(last["text"]) + len(call["text"]) <= len(emb):
+            names = ("sample", "text", "noise")
+            alike = all(last[name].shape[1:] == call[name].shape[1:] for name in names)
+            if alike and not close(last["text"], call["text"]):
+                last |= {name: torch.cat([last[name], call[name]]) for name in names}
+                continue
+        joined.append(dict(call))
+    for call in joined:
+        text = call.get("text")
+        if text is None or text.shape != emb.shape or close(text, emb):
+            continue
+        order = torch.cdist(emb.flatten(1), text.flatten(1)).argmin(dim=1)
+        if close(text[order], emb):
+            whole = [name for name in ("sample", "text", "noise") if name in call]
+            call |= {name: call[name][order] for name in whole if len(call[name]) == len(emb)}
+    return joined
+
+
+def expect_shape_of_latents(run: Run) -> None:
+    """Fail unless the latents have the right shape."""
+    found, n_images = run.value(), run.n_images
+    height, width = run.options["height"], run.options["width"]
+    right = (n_images, CHANNELS, height // FACTOR, width // FACTOR)
+    shape = tuple(found.shape)
+    hints: dict[tuple[int, ...], str] = {
+        (n_images, CHANNELS, height // 8, width // 8): "The factor of this autoencoder is 4, and "
+        "not 8: 2 ** (len(vae.config.block_out_channels) - 1).",
+        (n_images, CHANNELS, width // FACTOR, height // FACTOR): "Height comes before width.",
+        (1, *right[1:]): "There should be latents for each of the texts.",
+        (2 * n_images, *right[1:]): "Double the latents for the U-Net only.",
+        (n_images, CHANNELS, height, width): "Divide the size by the autoencoder's factor.",
+        right[1:]: "The axis of the images is missing.",
+    }
+    fixed = ((8, 8), (16, 16), (32, 32), (64, 64), (128, 128))
+    hint = "The size is fixed: compute it from height and width." if shape[2:] in fixed else ""
+    expect(
+        shape == right,
+        f"For {n_images} {'text' if n_images == 1 else 'texts'} and {height} x {width} pixels the "
+        f"latents should have shape {right}, but they have {shape}.",
+        hints.get(shape, hint),
+    )
 
 
 @check("latents", points=3)
 def latents_have_their_shape(submission: Submission) -> None:
-    """N embeddings of each kind give latents (N, 4, height / f, width / f)."""
-    for n_images, (height, width) in ((1, (32, 32)), (3, (24, 16))):
-        run = Run(submission, n_images, size=(height, width))
-        found = expect_tensor(run.value, what="What emb_to_latents returns")
-        right = (n_images, CHANNELS, height // FACTOR, width // FACTOR)
-        shape = tuple(found.shape)
-        hints: dict[tuple[int, ...], str] = {
-            (n_images, CHANNELS, height // 8, width // 8): "The autoencoder's factor is not always "
-            "8: 2 ** (its blocks of channels - 1).",
-            (n_images, CHANNELS, width // FACTOR, height // FACTOR): "Height comes before width.",
-            (1, *right[1:]): "There should be latents for each of the texts.",
-            (2 * n_images, *right[1:]): "Double the latents for the U-Net only.",
-            (n_images, CHANNELS, height, width): "Divide the size by the autoencoder's factor.",
-        }
-        expect(
-            shape == right,
-            f"For {n_images} texts and {height} x {width} pixels the latents should have shape "
-            f"{right}, but they have {shape}.",
-            hints.get(shape, ""),
-        )
+    """A text's embeddings give latents (1, 4, height / f, width / f)."""
+    for height, width in ((24, 16), (40, 48)):
+        expect_shape_of_latents(Run(submission, height=height, width=width))
 
 
-@check("latents", points=5)
+def expect_noise_of_the_seed(run: Run) -> None:
+    """Fail unless the noise at the start comes from the generator; its size does not matter."""
+    # What the U-Net is given is another check's concern.
+    start, seed = run.start(run.steps, run.scalings), run.options["seed"]
+    one, shape = start[:1].shape, start.shape
+    mistakes = {
+        "The noise is uniform: use torch.randn.": _drawn(shape, seed, torch.rand),
+        "The seed is fixed: use the argument."
+        if seed
+        else "0 is a seed like any other, but 64 is used.": _drawn(shape, 64 if seed != 64 else 0),
+    }
+    if len(start) > 1:
+        same = {"All images begin with the same noise.": _drawn(one, seed).expand_as(start)}
+        mistakes = same | mistakes
+    expect_close(
+        _unit(start),
+        _drawn(shape, seed),
+        f"The noise is not what torch.Generator().manual_seed({seed}) gives.",
+        mistakes,
+    )
+
+
+@check("latents", points=4)
 def noise_comes_from_the_seed(submission: Submission) -> None:
     """The noise at the start is standard normal, drawn by a generator with the given seed."""
-    for seed in (64, 7):
-        run = Run(submission, 3, seed=seed)
-        # A wrong size is another check's concern, and so is what the U-Net is given.
-        start = run.steps[0]["sample"][:3] if run.steps else run.start()
-        one, shape, other = start[:1].shape, start.shape, 64 if seed != 64 else 0
-        mistakes = {
-            "The noise is uniform: use torch.randn.": _drawn(shape, seed, torch.rand),
-            "All images begin with the same noise.": _drawn(one, seed).expand_as(start),
-            "The seed is fixed: use the argument.": _drawn(shape, other),
-        }
-        expect_close(
-            _unit(start),
-            _drawn(shape, seed),
-            f"The noise is not what torch.Generator().manual_seed({seed}) gives.",
-            mistakes,
-            "One call of torch.randn with the latents' shape and this generator.",
-        )
+    runs = [Run(submission, seed=seed) for seed in (64, 7, 0, 7)]
+    first, again = (_unit(run.start(run.steps, run.scalings)) for run in (runs[1], runs[3]))
+    expect(
+        close(first, again),
+        "The same seed gives other noise in the next call.",
+        "Give the generator to torch.randn: torch.randn(shape, generator=generator).",
+    )
+    for run in runs:
+        expect_noise_of_the_seed(run)
 
 
 def _drawn(shape: torch.Size, seed: int, draw: Callable[..., Tensor] = torch.randn) -> Tensor:
@@ -163,13 +220,18 @@ def _unit(x: Tensor) -> Tensor:
 @check("latents", points=4)
 def noise_has_the_initial_sigma(submission: Submission) -> None:
     """The noise at the start is multiplied by the scheduler's initial sigma."""
-    start = Run(submission, 4, size=(64, 64)).start()
+    run = Run(submission, height=128, width=128)
+    start = run.start(run.scalings, run.steps)
     spread = float(start.double().square().mean().sqrt())
     causes = {
         "Multiply it by scheduler.init_noise_sigma.": 1.0,
         "It is multiplied by scheduler.init_noise_sigma twice.": INITIAL_SIGMA**2,
         "Multiply by scheduler.init_noise_sigma; do not divide.": 1 / INITIAL_SIGMA,
+        "Multiply by scheduler.init_noise_sigma itself, not by its root.": INITIAL_SIGMA**0.5,
         f"{LATENT_SCALE} is for the autoencoder only.": LATENT_SCALE * INITIAL_SIGMA,
+        f"Multiply by scheduler.init_noise_sigma; {LATENT_SCALE} is for the autoencoder.": (
+            LATENT_SCALE
+        ),
     }
     message = (
         f"The noise has a standard deviation of {spread:.2f}; this scheduler begins with "
@@ -182,64 +244,75 @@ def noise_has_the_initial_sigma(submission: Submission) -> None:
 @check("latents", points=5)
 def unet_is_asked_once_at_each_time(submission: Submission) -> None:
     """The U-Net is asked once at each of the scheduler's times."""
-    for n_steps in (4, 7):
+    for n_steps in (4, 3):
         run = Run(submission, num_inference_steps=n_steps)
+        run.whole()
         found = torch.tensor([call["time"] for call in run.needed(run.unet)])
         right = _times(n_steps)
         distinct = right.unique().flip(0)
         mistakes = {
-            "Loop over scheduler.timesteps: there is one more than you counted, since one comes "
-            "twice.": right[:n_steps],
+            "The last time is left out: scheduler.timesteps has one more than there are steps, "
+            "since one comes twice.": right[:n_steps],
             "The repeated time was left out: take scheduler.timesteps as they are.": distinct,
             "Go through scheduler.timesteps in their own order: from noise to image.": right.flip(
                 0
             ),
-            "Give the U-Net the time t, and not its position in the list.": 1.0
-            * torch.arange(len(right)),
-            "The number of steps is fixed: use num_inference_steps.": _times(50),
             "The first step is left out.": right[1:],
-            "The last step is left out.": right[:-1],
             "Only the first step was made: is `return` inside the loop?": right[:1],
         }
+        fixed = {
+            f"The number of steps is fixed at {n}: use num_inference_steps.": n for n in _USUAL
+        }
+        mistakes |= {cause: _times(n) for cause, n in fixed.items()}
+        mistakes["Call scheduler.set_timesteps(num_inference_steps)."] = _times(STEPS_BEFORE)
+        if float(found.max()) < len(right):
+            mistakes["Give the U-Net the time t, and not its position in the list."] = found
         message = "The U-Net was asked at other times than the scheduler's."
         if len(found) != len(right):
             message = (
-                f"For {n_steps} steps the U-Net was asked {len(found)} times; the scheduler has "
+                f"For {n_steps} steps the U-Net was asked {_often(len(found))}; the scheduler has "
                 f"{len(right)} times."
             )
         expect_close(found, right, message, mistakes)
 
 
+#: Numbers of steps that people write down.
+_USUAL = (50, 20, 25, 30, 40, 100)
+
+
 def _times(n_steps: int) -> Tensor:
     """The times that the scheduler sets for a number of steps, float32."""
-    scheduler = TinyScheduler()
+    scheduler = tiny_scheduler()
     scheduler.set_timesteps(n_steps)
-    return scheduler.timesteps.float()
+    times: Tensor = scheduler.timesteps.float()
+    return times
 
 
-@check("latents", points=5)
-def unet_sees_scaled_latents_twice(submission: Submission) -> None:
-    """The U-Net gets the latents twice, scaled by the scheduler for the time of the step."""
-    run = Run(submission, 3)
-    for number, call in enumerate(run.needed(run.unet), start=1):
-        seen = call["sample"]
-        expect(
-            len(seen) == 2 * run.n_images,
-            f"For {run.n_images} images the U-Net got {len(seen)} latents, and "
-            f"{2 * run.n_images} embeddings.",
-            "Double the latents: torch.cat([latents, latents]).",
-        )
-        first, second = seen.chunk(2)
-        alternate = close(seen[::2], seen[1::2])
-        expect(
-            close(first, second),
-            "The two halves of what the U-Net got should be the same latents.",
-            "They alternate: torch.cat([latents, latents])." if alternate else "",
-        )
+def expect_scaled_twice(run: Run) -> None:
+    """Fail unless the U-Net gets the scaled latents twice."""
+    for number, call in enumerate(run.needed(run.unet, "sample", "text"), start=1):
+        seen, n_texts = call["sample"], len(call["text"])
+        halves = seen.chunk(2)
+        if n_texts == 2 * run.n_images:
+            expect(
+                len(seen) == n_texts,
+                f"For {_count(run.n_images)} the U-Net got latents of {len(seen)} and embeddings "
+                f"of {n_texts}.",
+                "Double the latents: torch.cat([latents, latents])."
+                if len(seen) == run.n_images
+                else "There should be latents for each of the texts.",
+            )
+            alternate = close(seen[::2], seen[1::2])
+            expect(
+                close(halves[0], halves[1]),
+                "The two halves of what the U-Net got should be the same latents.",
+                "They alternate: torch.cat([latents, latents])." if alternate else "",
+            )
+        first = halves[0] if n_texts == 2 * run.n_images else seen
         hint = "Call scheduler.scale_model_input before the U-Net."
         expect(bool(run.scalings), "The latents were not scaled.", hint)
-        scaled = [s for s in run.scalings if _same_start(s["scaled"], first)]
-        dropped = any(_same_start(s["sample"], first) for s in run.scalings)
+        scaled = [s for s in run.needed(run.scalings, "scaled") if _same_start(s["scaled"], first)]
+        dropped = any(_same_start(s["sample"], first) for s in run.scalings if "sample" in s)
         expect(
             bool(scaled),
             f"At step {number} the U-Net did not get what scale_model_input gave.",
@@ -251,70 +324,110 @@ def unet_sees_scaled_latents_twice(submission: Submission) -> None:
         )
 
 
+def _often(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _count(n_images: int) -> str:
+    return "one image" if n_images == 1 else f"{n_images} images"
+
+
 def _same_start(one: Tensor, other: Tensor) -> bool:
-    """Whether they are the same latents, one of them perhaps doubled."""
-    return one.shape[1:] == other.shape[1:] and close(one[: len(other)], other)
+    """Whether the other latents are all among the first, which may be doubled."""
+    if one.shape[1:] != other.shape[1:]:
+        return False
+    nearest = torch.cdist(other.flatten(1), one.flatten(1)).argmin(dim=1)
+    return close(one[nearest], other)
+
+
+@check("latents", points=4)
+def unet_sees_scaled_latents_twice(submission: Submission) -> None:
+    """The U-Net gets the latents twice, scaled by the scheduler for the time of the step."""
+    expect_scaled_twice(Run(submission, num_inference_steps=4))
 
 
 @check("latents", points=2)
 def unet_sees_the_embeddings(submission: Submission) -> None:
     """The U-Net gets the embeddings as they are, at each step."""
     run = Run(submission)
-    mistakes = {"The halves are swapped.": run.emb.roll(run.n_images, 0)}
-    for call in run.needed(run.unet):
+    half = run.emb.chunk(2)
+    mistakes = {
+        "It gets the conditional one twice.": torch.cat([half[1], half[1]]),
+        "It gets the unconditional one twice.": torch.cat([half[0], half[0]]),
+        "It gets only the conditional one.": half[1],
+        "It gets only the unconditional one.": half[0],
+    }
+    for call in run.needed(run.unet, "text"):
         message = "The U-Net did not get the embeddings as they are."
         expect_close(call["text"], run.emb, message, mistakes)
+    expect(
+        not run.overwrote,
+        "The embeddings that are passed in are changed.",
+        "Operations such as += work in place: make a new tensor.",
+    )
 
 
-@check("latents", points=7)
+_ZERO = "0 is a scale like any other, but {} is used."
+
+
+def expect_guided(run: Run) -> None:
+    """Fail unless each step takes the guided noise."""
+    scale = run.options["guidance_scale"]
+    steps = run.needed(run.steps, "noise")
+    for step, call in zip(steps, run.needed(run.unet, "noise"), strict=False):
+        found, both = step["noise"], call["noise"]
+        if scale in (0, 1) and len(both) == run.n_images:
+            both = torch.cat([both, both])  # one of the two predictions is all that counts
+        expect(
+            len(both) == 2 * run.n_images,
+            f"For s = {scale:g} the U-Net gave {len(both)} predictions; two for each image are "
+            "needed.",
+        )
+        expect(
+            len(found) != len(both),
+            "scheduler.step got both predictions.",
+            "Combine the two halves first: it takes one noise an image.",
+        )
+        u, c = both.chunk(2)
+        even, odd = both[::2], both[1::2]
+        guided = scale * (c - u)
+        fixed = "The scale is fixed at {}: use guidance_scale." if scale else _ZERO
+        mistakes = {
+            "Only the conditional prediction is used.": c,
+            "Only the unconditional prediction is used.": u,
+            "The halves are swapped: the unconditional one comes first.": c - guided,
+            "The difference has the wrong sign: conditional - unconditional.": u - guided,
+            "It begins at the conditional prediction, which makes the scale 1 + s: begin at "
+            "the unconditional one.": c + guided,
+            "The unconditional prediction in front is missing.": guided,
+            fixed.format(7.5): u + 7.5 * (c - u),
+            fixed.format(8): u + 8 * (c - u),
+            "The predictions are cut apart as if they alternated: use chunk(2).": even
+            + scale * (odd - even),
+            "Both predictions are added: take their difference.": u + scale * (c + u),
+            "The conditional prediction alone is multiplied by s.": u + scale * c,
+            "The unconditional prediction is multiplied by s too.": scale * (u + c - u),
+        }
+        if scale:
+            mistakes["The difference is divided by s."] = u + (c - u) / scale
+        message = "The noise is not unconditional + s (conditional - unconditional) for s ="
+        expect_close(found, u + guided, f"{message} {scale:g}.", mistakes)
+
+
+@check("latents", points=5)
 def noise_is_guided(submission: Submission) -> None:
     """Each step takes the noise unconditional + s (conditional - unconditional)."""
-    # 1 comes last, where wrong formulas may be right.
-    for scale in (5.0, 2.5, 1.0):
-        run = Run(submission, guidance_scale=scale)
-        for step, call in zip(run.needed(run.steps), run.needed(run.unet), strict=False):
-            found, both = step["noise"], call["noise"]
-            expect(
-                len(both) == 2 * run.n_images,
-                f"The U-Net gave {len(both)} predictions; two for each image are needed.",
-            )
-            expect(
-                len(found) != len(both),
-                "scheduler.step got both predictions.",
-                "Combine the two halves first: it takes one noise an image.",
-            )
-            u, c = both.chunk(2)
-            even, odd = both[::2], both[1::2]
-            guided = scale * (c - u)
-            mistakes = {
-                "The halves are swapped: the unconditional one comes first.": c - guided,
-                "The difference has the wrong sign: conditional - unconditional.": u - guided,
-                "It begins at the conditional prediction, which makes the scale 1 + s: begin at "
-                "the unconditional one.": c + guided,
-                "Only the conditional prediction is used.": c,
-                "Only the unconditional prediction is used.": u,
-                "The unconditional prediction in front is missing.": guided,
-                "The halves are averaged with weights 1 - 1/s and 1/s.": u + (c - u) / scale,
-                "The scale is fixed at 8: use guidance_scale.": u + 8 * (c - u),
-                "The scale is fixed at 7.5: use guidance_scale.": u + 7.5 * (c - u),
-                "The predictions are cut apart as if they alternated: use chunk(2).": even
-                + scale * (odd - even),
-                "Both predictions are added: take their difference.": u + scale * (c + u),
-            }
-            expect_close(
-                found,
-                u + guided,
-                f"The noise is not unconditional + s (conditional - unconditional) for s = "
-                f"{scale:g}.",
-                mistakes,
-            )
+    # 1 and 0 come last, where wrong formulas may be right.
+    for scale in (5.0, 2.5, 1.0, 0.0):
+        expect_guided(Run(submission, guidance_scale=scale))
 
 
 @check("latents", points=5)
 def steps_follow_each_other(submission: Submission) -> None:
     """Each step begins where the last one ended, and the last one's end is returned."""
-    run = Run(submission)
-    steps = run.needed(run.steps)
+    run = Run(submission, num_inference_steps=4)
+    run.whole()
+    steps = run.needed(run.steps, "noise", "sample", "new")
     for number, step in enumerate(steps):
         sample = step["sample"]
         expect(
@@ -325,7 +438,7 @@ def steps_follow_each_other(submission: Submission) -> None:
         )
         if len(sample) == 2 * run.n_images:
             fail("scheduler.step got the doubled latents.", "Keep them: only the U-Net needs both.")
-        scaled = [s["scaled"] for s in run.scalings if s["time"] == step["time"]]
+        scaled = [s["scaled"] for s in run.scalings if s["time"] == step["time"] and "scaled" in s]
         expect(
             not any(_same_start(s, sample) for s in scaled),
             "scheduler.step got the scaled latents.",
@@ -336,7 +449,6 @@ def steps_follow_each_other(submission: Submission) -> None:
             same = {"Each begins at the same latents: keep .prev_sample.": last["sample"]}
             message = f"Step {number + 1} does not begin where the one before it ended."
             expect(close(sample, last["new"]), message, likely_cause(sample, same))
-    found = expect_tensor(run.value, what="What emb_to_latents returns")
     right = steps[-1]["new"]
     mistakes = {
         "These are the latents before the last step.": steps[-1]["sample"],
@@ -345,4 +457,13 @@ def steps_follow_each_other(submission: Submission) -> None:
         f"They are multiplied by {LATENT_SCALE}.": right * LATENT_SCALE,
     }
     message = "What is returned are not the latents after the last step."
-    expect_close(found, right, message, mistakes)
+    expect_close(run.value(), right, message, mistakes)
+
+
+@check("latents", points=4)
+def several_images_are_drawn_at_once(submission: Submission) -> None:
+    """What is right for one text is right for three: shape, noise, halves and guidance."""
+    expect_same_for_several(
+        lambda n_images: Run(submission, n_images, guidance_scale=5.0),
+        (expect_scaled_twice, expect_shape_of_latents, expect_noise_of_the_seed, expect_guided),
+    )

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from helpers.checking import Submission, check, expect, expect_close, expect_tensor, fail
+from helpers.checks.common.architecture import expect_kept
 from helpers.checks.common.tiny_diffusion import CHANNELS, DIM, N_TOKENS, lend, picture_pixels
 from helpers.deliverables import get
 from helpers.models import DIGITS, grey_digits, recognise
@@ -13,7 +14,7 @@ D11 = get("d11_text_to_image")
 # Between two texts.
 
 
-@check("mixing", points=4)
+@check("mixing", points=3)
 def mix_is_a_straight_line(submission: Submission) -> None:
     """mix(first, second, share) is first at 0, second at 1, and on the straight line between."""
     first, second = torch.randn(2, 4, N_TOKENS, DIM)
@@ -24,9 +25,21 @@ def mix_is_a_straight_line(submission: Submission) -> None:
             "first and second are swapped.": share * first + (1 - share) * second,
             "The first is not weakened: multiply it by 1 - share.": first + share * second,
             "The share is left out: this is the middle.": (first + second) / 2,
+            "The second is not multiplied by the share.": (1 - share) * first + second,
+            "These are the first embeddings alone.": first,
+            "These are the second embeddings alone.": second,
         }
         message = f"For a share of {share:g} this is not the straight line."
         expect_close(found, (1 - share) * first + share * second, message, mistakes)
+
+
+@check("mixing", points=1)
+def mix_keeps_its_arguments(submission: Submission) -> None:
+    """mix leaves the two embeddings as they are."""
+    first, second = torch.randn(2, 4, N_TOKENS, DIM)
+    answer = submission.call("mix", first, second, 0.3)
+    expect_tensor(answer, tuple(first.shape), what="What mix returns")
+    expect_kept(submission, "mix", first, second, 0.3)
 
 
 # The small model, with the student's functions.

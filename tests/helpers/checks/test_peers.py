@@ -16,7 +16,7 @@ from vector_quantize_pytorch import VectorQuantize
 from autograder.judging import load_master, place
 from autograder.rubric import run_cells, solved
 from helpers.checking import Submission
-from helpers.checks.d6_vqvae import quantise
+from helpers.checks.d6_vqvae.quantising import quantise
 
 N, Z, BETA = 6, 5, 0.25
 
