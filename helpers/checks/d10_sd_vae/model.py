@@ -1,5 +1,6 @@
 """The checks of the model: moments, draws, scaled latents, and the way back to images."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -203,20 +204,35 @@ def latents_are_scaled_draws(submission: Submission) -> None:
             "The latents are scaled twice.": SCALE**2 * right,
         }
         explain(latents, SCALE * right, mistakes, "The latents are not 0.18215 times a draw.")
-    expect_draws(submission, "The latents are the means: encode should draw.", latents_of)
+    expect_draws(submission, "encode", latents_of, lambda _, latents: latents)
 
 
-def expect_draws(submission: Submission, message: str, answer: Any) -> None:
-    """Fail with ``message`` if two answers agree, in training or in eval mode.
+def expect_draws(
+    submission: Submission,
+    method: str,
+    answer: Callable[[Object, Tensor], Tensor],
+    of_latents: Callable[[Object, Tensor], Tensor],
+) -> None:
+    """Fail if two answers of a method agree, in training or in eval mode.
 
-    ``answer`` gives a tensor for a model and images; the model's log variances are large.
+    Args:
+        answer: what the method gives for a model and images.
+        of_latents: what it should give for a model and latents.
     """
     model, x = new_model(submission, logvar=1.0), few_images()
     for mode in ("train", "eval"):
         model.call(mode)
         first, second = (answer(model, x) for _ in range(2))
-        where = " In eval mode, too." if mode == "eval" else ""
-        expect(not close(first, second), message + where)
+        if not close(first, second):
+            continue
+        mean, logvar = moments(model, x)
+        always = "" if mode == "train" else " in eval mode"
+        if close(first, of_latents(model, SCALE * mean)):
+            fail(f"{method} takes the means{always}, so there is no noise: take a draw.")
+        draws = [model.tensor("reparameterize", mean, logvar, shape=LATENTS) for _ in range(2)]
+        # Else draws that are always the same are another check's concern.
+        if not close(*draws):
+            fail(f"Two calls of {method} give the same{always}.", "Set no seed in there.")
 
 
 @check("model", points=2)
@@ -293,11 +309,12 @@ def forward_decodes_what_it_encodes(submission: Submission) -> None:
         "What is decoded is not scaled: decode the latents.": painted(latents / SCALE),
     }
     explain(x_hat, painted(latents), mistakes, "x_hat is not what decode makes of the latents.")
-    message = (
-        "Two calls of forward give the same x_hat: it decodes the means, so the model would be "
-        "trained without noise. Decode the latents, which are a draw."
-    )
     # Whether encode draws is another check's concern.
-    quiet = new_model(submission, logvar=1.0)
-    if not close(latents_of(quiet, x), latents_of(quiet, x)):
-        expect_draws(submission, message, lambda model, x: painted_by_forward(model, x)[0])
+    noisy = new_model(submission, logvar=1.0)
+    if not close(latents_of(noisy, x), latents_of(noisy, x)):
+        expect_draws(
+            submission,
+            "forward",
+            lambda model, x: painted_by_forward(model, x)[0],
+            lambda model, z: model.tensor("decode", z, shape=IMAGES, what="What decode returns"),
+        )
