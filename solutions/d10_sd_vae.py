@@ -503,8 +503,8 @@ visualize_img_batch(photographs / 2 + 0.5, n=8, title="Some test images")
 # `accumulation_steps`, and what has gathered is the gradient of a mean. If an epoch ends with a
 # group that is not full, step with what there is.
 #
-# Return the mean of the loss, undivided, over all images, as a float: `loss.item()` is a number, and
-# a `loss` that is added up as it is keeps all batches of the epoch in memory.
+# Return the mean of the loss, undivided, over all images, as a float: `loss.item()` is a number. A
+# `loss` that is added up as it is would keep all batches of the epoch in memory.
 
 
 # %% solution="train_epoch"

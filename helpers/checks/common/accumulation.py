@@ -67,6 +67,13 @@ class AccumulatingTrial(Trial):
         self.keeps_graph = returned.get("keeps_graph") is True
         return returned.get("value")
 
+    def batch_losses(
+        self, loss: BatchLoss | None = None, *, target_is_shown: bool = False
+    ) -> Tensor:
+        """See :class:`Trial`; in the precision that the student's code chose."""
+        with torch.autocast("cpu", enabled=True in self._recorded("with_autocast")):
+            return super().batch_losses(loss, target_is_shown=target_is_shown)
+
     @property
     def program(self) -> str:
         """What an epoch of three batches does: "b" for backward, "s" for step, "z" for zero."""

@@ -54,8 +54,8 @@ def with_queries(state: State, factor: float) -> State:
     """The same weights, with queries (and so with scores) ``factor`` times as large."""
     factors = torch.ones(len(state["in_proj.weight"]))
     factors[: len(factors) // 3] = factor
-    scaled = {k: (v.T * factors).T for k, v in state.items() if k.startswith("in_proj.")}
-    return state | scaled
+    by_row = {"in_proj.weight": factors[:, None], "in_proj.bias": factors}
+    return {k: v * by_row.get(k, 1) for k, v in state.items()}
 
 
 def over_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

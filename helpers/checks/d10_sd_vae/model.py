@@ -127,9 +127,9 @@ def moments_are_split(submission: Submission) -> None:
         tolerance=1e-3,
     )
     # Limits are another check's concern.
-    inside = (second > -20) & (second < 10)
-    if close(logvar[inside], second[inside], 1e-3):
+    if close(logvar, second.clamp(float(logvar.min()), float(logvar.max())), 1e-3):
         return
+    inside = (second > -20) & (second < 10)
     hint = ""
     if close(logvar[inside], second[inside].exp(), 1e-3):
         hint = "These are variances: leave the logarithm."
@@ -199,11 +199,11 @@ def latents_are_scaled_draws(submission: Submission) -> None:
     drawn = model.tensor("reparameterize", mean, logvar, shape=LATENTS)
     if not close(latents, SCALE * drawn):
         mistakes = {
-            "The latents are not scaled.": right,
-            "The latents are divided by the factor: multiply by it.": right / SCALE,
-            "The latents are scaled twice.": SCALE**2 * right,
+            "The latents are not scaled.": drawn,
+            "The latents are divided by the factor: multiply by it.": drawn / SCALE,
+            "The latents are scaled twice.": SCALE**2 * drawn,
         }
-        explain(latents, SCALE * right, mistakes, "The latents are not 0.18215 times a draw.")
+        explain(latents, SCALE * drawn, mistakes, "The latents are not 0.18215 times a draw.")
     expect_draws(submission, "encode", latents_of, lambda _, latents: latents)
 
 
@@ -231,7 +231,7 @@ def expect_draws(
             fail(f"{method} takes the means{always}, so there is no noise: take a draw.")
         draws = [model.tensor("reparameterize", mean, logvar, shape=LATENTS) for _ in range(2)]
         # Else draws that are always the same are another check's concern.
-        if not close(*draws):
+        if not close(draws[0], draws[1]):
             fail(f"Two calls of {method} give the same{always}.", "Set no seed in there.")
 
 

@@ -15,7 +15,7 @@ from helpers.checks.d10_sd_vae.probing import BASE, D10, new
 #: The student's classes that have checks of their own.
 BLOCKS = ("ResidualBlock", "AttentionBlock", "Downsample", "Upsample")
 #: Shapes of a small input of each network.
-INPUTS = {"Encoder": (2, 3, 16, 24), "Decoder": (2, 4, 2, 3)}
+INPUTS = {"Encoder": (1, 3, 8, 16), "Decoder": (1, 4, 1, 2)}
 
 
 @dataclass(frozen=True)
@@ -223,10 +223,10 @@ def meta_device(submission: Submission) -> Iterator[None]:
         device.call("__exit__", None, None, None)
 
 
-def expect_scaled(submission: Submission, name: str) -> None:
-    """Fail unless each layer of a network is four times as wide at four times the width."""
-    narrow, wide = (applied(submission, name, b).rows for b in (BASE, 4 * BASE))
-    for n, (row, wider) in enumerate(zip(narrow, wide, strict=False), start=1):
+def expect_scaled(submission: Submission, name: str) -> Layers:
+    """The layers at four times the width; fail unless each is four times as wide."""
+    narrow, wide = (applied(submission, name, b) for b in (BASE, 4 * BASE))
+    for n, (row, wider) in enumerate(zip(narrow.rows, wide.rows, strict=False), start=1):
         right = [w if w in (0, 3, 4, 8) else 4 * w for w in (row.n_in, row.n_out)]
         expect(
             row.kind == wider.kind and [wider.n_in, wider.n_out] == right,
@@ -234,6 +234,7 @@ def expect_scaled(submission: Submission, name: str) -> None:
             f"with {BASE} it is {row}.",
             "Each width is a multiple of base_channels.",
         )
+    return wide
 
 
 @check("networks", points=2)
@@ -241,10 +242,9 @@ def full_width_counts(submission: Submission) -> str:
     """At full width the encoder has 34,163,592 parameters and the decoder 49,490,179."""
     counts = {}
     for name, right in (("Encoder", D10["n_encoder"]), ("Decoder", D10["n_decoder"])):
-        expect_scaled(submission, name)
+        layers = expect_scaled(submission, name)
         counts[name] = n_parameters(submission, name, 4 * BASE)
         # Blocks and rows have their own checks: what is left is a layer that nobody uses.
-        layers = applied(submission, name, 4 * BASE)
         blocks = {row: of_block(submission, row) for row in set(layers.rows) if row.kind in BLOCKS}
         used = sum(blocks.get(row, of_step(step)) for row, step in layers)
         expect(

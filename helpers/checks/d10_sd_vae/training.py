@@ -8,6 +8,7 @@ from torch.nn import functional
 from helpers.checking import (
     Submission,
     check,
+    close,
     expect,
     expect_close,
     expect_tensor,
@@ -137,25 +138,26 @@ def expect_slope(
 
     The slope is measured between two values of the argument at ``index``.
     """
-    step = torch.zeros_like(case[index])
-    step[0] = 0.03
-    values = []
-    for sign in (-1, 1):
-        moved = [tensor + sign * step if n == index else tensor for n, tensor in enumerate(case)]
-        values.append(vae_loss.loss(submission, *moved, name="vae_loss"))
-    change = values[1] - values[0]
-    # float32 rounds each of the two values.
-    rounding = 4e-7 * max(abs(value) for value in values)
-    if gradient is None:
-        expect(
-            abs(change) <= rounding,
-            f"The loss has no gradient for {name}.",
-            "Is something detached, or made a number with .item()?",
+    step = torch.full_like(case[index], 1e-2)
+    if gradient is not None:
+        step = 1e-3 * expect_tensor(gradient, tuple(step.shape), what="A gradient").sign()
+    low, high = (
+        vae_loss.loss(
+            submission,
+            *(tensor + sign * step if n == index else tensor for n, tensor in enumerate(case)),
+            name="vae_loss",
         )
+        for sign in (-1, 1)
+    )
+    # float32 rounds each of the two values.
+    rounding = 4e-7 * max(abs(low), abs(high))
+    if gradient is None:
+        message = f"The loss has no gradient for {name}."
+        hint = "Is something detached, or made a number with .item()?"
+        expect(abs(high - low) <= rounding, message, hint)
         return
-    predicted = 2 * float((expect_tensor(gradient, what="A gradient") * step).sum())
     expect(
-        abs(change - predicted) <= rounding + 0.02 * abs(change),
+        abs(high - low - 2 * float((gradient * step).sum())) <= rounding + 0.02 * abs(high - low),
         f"The gradient of the loss for {name} is wrong.",
         "Is a part of the loss detached, or made a number with .item()?",
     )
@@ -198,6 +200,7 @@ def images_are_prepared(submission: Submission) -> None:
     low, high = float(found.min()), float(found.max())
     plain = as_prepared(picture)
     spread = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    grey = (right * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
     mistakes = {
         "Normalize is missing: [0, 1] should become [-1, 1].": plain,
         "Normalize divides by the spread, too: with a mean of 0.5 it takes 0.5 for [-1, 1].": plain
@@ -207,7 +210,8 @@ def images_are_prepared(submission: Submission) -> None:
         ),
         "With a mean of 0 and a spread of 1, Normalize changes nothing.": plain,
         "The values go to 255: use ToTensor(), and only then Normalize.": 255 * plain,
-        "The image has no colours: leave Grayscale out.": right.mean(0).expand(3, -1, -1),
+        "The image has no colours: leave Grayscale out.": grey.expand(3, -1, -1),
+        "Red and blue are exchanged.": right.flip(0),
         "The image is negative: black should become -1.": -right,
         "The image is centred and cropped: Resize((56, 56)) alone is asked for.": (
             2 * functional.interpolate(picture[None, :, :, 10:80], (56, 56), mode="bilinear")[0] - 1
@@ -218,28 +222,33 @@ def images_are_prepared(submission: Submission) -> None:
         # Rounding to 256 values is 0.004; ways to resize differ by 0.02 on an even slope.
         return float((a - b).abs().max()) < 0.06
 
-    turned = {
-        "from left to right": right.flip(2),
-        "upside down": right.flip(1),
-        "by half a turn": right.flip(1, 2),
-        "on its diagonal": right.mT,
-    }
-    for answer in answers:
-        if same(answer, right):
-            continue
-        for how, wrong in turned.items():
-            if same(answer, wrong):
-                at_random = any(not same(other, answer) for other in answers)
-                fail(
-                    f"The photograph is turned {how}{', now and then' * at_random}.",
-                    "Resize, ToTensor and Normalize are all.",
-                )
-        if not same(answer, found):
-            fail("Two calls of preprocess give two images.", "Nothing in it should be random.")
+    for how, wrong in turned(right).items():
+        at = [same(answer, wrong) for answer in answers]
+        if any(at):
+            when = "" if all(at) else ", now and then"
+            fail(
+                f"The photograph is turned {how}{when}.", "Resize, ToTensor and Normalize are all."
+            )
+    expect(
+        all(close(answer, found) for answer in answers),
+        "preprocess gives two images for one photograph.",
+        "Nothing in it should be random.",
+    )
+    if not same(found, right):
         message = f"Black and white should become -1 and 1; they became {low:.2f} and {high:.2f}."
         if -1.05 <= low <= -0.9 and 0.9 <= high <= 1.05:
             message = "The prepared photograph does not look like the original."
         fail(message, likely_cause(found, mistakes, same=same))
+
+
+def turned(image: Tensor) -> dict[str, Tensor]:
+    """An image (3, 56, 56), turned in several ways."""
+    return {
+        "from left to right": image.flip(2),
+        "upside down": image.flip(1),
+        "by half a turn": image.flip(1, 2),
+        "on its diagonal": image.mT,
+    }
 
 
 # Training.
