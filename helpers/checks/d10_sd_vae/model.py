@@ -129,11 +129,11 @@ def moments_are_split(submission: Submission) -> None:
     # Limits are another check's concern.
     if close(logvar, second.clamp(float(logvar.min()), float(logvar.max())), 1e-3):
         return
-    inside = (second > -20) & (second < 10)
-    hint = ""
-    if close(logvar[inside], second[inside].exp(), 1e-3):
+    inside, hint = (second > -20) & (second < 20), ""
+    logarithm = logvar[inside].clamp(min=1e-30).log()
+    if close(logarithm, second[inside], 1e-3):
         hint = "These are variances: leave the logarithm."
-    elif close(logvar[inside], (second[inside] / 2).exp(), 1e-3):
+    elif close(logarithm, second[inside] / 2, 1e-3):
         hint = "These are standard deviations: leave the logarithm of the variance."
     fail("The log variances are not the last four channels that quant_conv gives.", hint)
 

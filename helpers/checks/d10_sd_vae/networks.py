@@ -100,6 +100,7 @@ def applied(submission: Submission, name: str, b: int = BASE) -> Layers:
             row = Row("SiLU")
         rows.append(row)
         kept.append(step)
+    expect(bool(rows), f"{name} computes nothing from its input.")
     return Layers(network, rows, kept)
 
 
@@ -193,6 +194,8 @@ def decoder_has_the_layers_of_the_table(submission: Submission) -> None:
 def expect_settings(submission: Submission, name: str) -> None:
     """Fail unless a network's plain layers have the settings of the text, wherever they stand."""
     layers = applied(submission, name)
+    plain = [row for row in layers.rows if row.kind in ("Conv2d", "GroupNorm")]
+    expect(bool(plain), f"{name} applies no convolution and no normalisation of its own.")
     for n, (row, step) in enumerate(layers, start=1):
         where = f"Layer {n} of {name}, {row},"
         if row.kind not in ("Conv2d", "GroupNorm"):
