@@ -15,8 +15,8 @@ PARTS = ("queries", "keys", "values")
 
 def new_attention(
     submission: Submission, n_heads: int, dim: int, *, biased: bool = False
-) -> Object:
-    """A SelfAttention of the student's, with random weights."""
+) -> tuple[Object, State]:
+    """A SelfAttention of the student's with random weights, and these."""
     shapes = {"in_proj": (3 * dim, dim), "out_proj": (dim, dim)}
     return loaded(submission, "SelfAttention", n_heads, dim, shapes=shapes, biased=biased)
 
@@ -47,7 +47,8 @@ def of_torch(x: Tensor, state: State, n_heads: int, mask: Tensor | None = None) 
 
 def with_rows(state: State, rows: Tensor) -> State:
     """The same weights, with other rows of in_proj."""
-    return {k: v[rows] if k.startswith("in_proj.") else v for k, v in state.items()}
+    chosen = ("in_proj.weight", "in_proj.bias")
+    return {k: v[rows] if k in chosen else v for k, v in state.items()}
 
 
 def with_queries(state: State, factor: float) -> State:
@@ -69,10 +70,10 @@ def over_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def attention_weighs_the_values(submission: Submission) -> None:
     """SelfAttention gives means of the values, weighted by how well keys fit queries."""
     dim, x = 8, torch.randn(3, 7, 8)
-    block = new_attention(submission, 1, dim, biased=True)
+    block, state = new_attention(submission, 1, dim, biased=True)
     expect_kept(block, "", x)
     # Whether out_proj is applied is the concern of another check.
-    state = unprojected(block.state())
+    state = unprojected(state)
     block.load(state)
     rows = torch.arange(3 * dim).view(3, dim)
     q, k, v = linear(x, state, "in_proj").chunk(3, -1)
@@ -124,19 +125,20 @@ def attention_keeps_heads_apart(submission: Submission) -> None:
     n_heads, size = 3, 4
     dim, x = n_heads * size, torch.randn(2, 5, n_heads * size)
     x[..., size:] = 0  # so that a head of this size can read it, too
-    block = new_attention(submission, n_heads, dim)
-    state = unprojected(block.state())
+    block, state = new_attention(submission, n_heads, dim)
+    state = unprojected(state)
     block.load(state)
     # What each piece should be: that of an attention of the student's own with a single head.
     rows = torch.arange(3 * dim).view(3, n_heads, size)
-    single, pieces = new_attention(submission, 1, size), list[Tensor]()
+    single, weights = new_attention(submission, 1, size)
+    pieces = list[Tensor]()
     for head in range(n_heads):
         own = with_rows(state, rows[:, head].flatten())
         own["in_proj.weight"] = own["in_proj.weight"][:, :size]
-        single.load(unprojected({**single.state(), **{k: own[k] for k in own if "in_" in k}}))
+        single.load(unprojected({**weights, **{k: own[k] for k in own if "in_" in k}}))
         pieces.append(single.tensor("", x[..., :size], shape=(2, 5, size)))
 
-    whole = new_attention(submission, 1, dim)
+    whole, _ = new_attention(submission, 1, dim)
 
     def one_head(weights: State) -> Tensor:
         whole.load(weights)
@@ -176,9 +178,8 @@ def attention_keeps_heads_apart(submission: Submission) -> None:
 @check("attention", points=2)
 def attention_is_projected(submission: Submission) -> None:
     """out_proj follows at the end."""
-    block = loaded(submission, "SelfAttention", 2, 8, shapes={"out_proj": (8, 8)})
+    block, state = loaded(submission, "SelfAttention", 2, 8, shapes={"out_proj": (8, 8)})
     x = torch.randn(3, 5, 8)
-    state = block.state()
     found = block.tensor("", x, shape=(3, 5, 8))
     block.load(unprojected(state))
     before = block.tensor("", x, shape=(3, 5, 8))

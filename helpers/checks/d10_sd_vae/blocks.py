@@ -50,16 +50,16 @@ def expect_small_eps(block: Object, x: Tensor, right: Callable[[float], Tensor],
 # Attention over pixels.
 
 
-def new_attention_block(submission: Submission) -> Object:
-    """An AttentionBlock of the student's for 64 channels, with a stand-in for its attention."""
-    block = loaded(
+def new_attention_block(submission: Submission) -> tuple[Object, State]:
+    """An AttentionBlock for 64 channels with a stand-in for its attention, and its weights."""
+    block, state = loaded(
         submission, "AttentionBlock", 64, shapes={"norm": (64,)}, instead=("SelfAttention",)
     )
-    if not any(name.startswith("attention.") for name in block.state()):
+    if not any(name.startswith("attention.") for name in state):
         fail("AttentionBlock(64) should have a module `attention`.")
     kind = block.layers("attention")[0].type_name
     expect(kind == "SelfAttention", f"`attention` should be a SelfAttention; it is a {kind}.")
-    return block
+    return block, state
 
 
 def attended(block: Object, vectors: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def over_pixels(block: Object, x: Tensor) -> Tensor:
 @check("attention_block", points=5)
 def attention_block_adds_attention_over_pixels(submission: Submission) -> None:
     """AttentionBlock gives x plus the attention over the normalised pixels, with one head."""
-    block = new_attention_block(submission)
+    block, state = new_attention_block(submission)
     n_heads, dim = (
         expect_number(block.get(f"attention.{name}"), what=f"`{name}` of the attention")
         for name in ("n_heads", "embed_dim")
@@ -90,7 +90,7 @@ def attention_block_adds_attention_over_pixels(submission: Submission) -> None:
         f"{dim:g} number{'s' * (dim != 1)}.",
         "SelfAttention(1, channels).",
     )
-    state, x = block.state(), 2 * torch.randn(2, 64, 3, 5) + 1
+    x = 2 * torch.randn(2, 64, 3, 5) + 1
     expect_kept(block, "", x)
     found = block.tensor("", x, shape=tuple(x.shape))
     # Whether its eps is right is another check's concern.
@@ -124,8 +124,8 @@ def attention_block_adds_attention_over_pixels(submission: Submission) -> None:
 @check("attention_block", points=1)
 def attention_block_has_a_small_eps(submission: Submission) -> None:
     """AttentionBlock normalises with an eps of 1e-6."""
-    block = new_attention_block(submission)
-    x, state = 1e-3 * torch.randn(2, 64, 3, 5), block.state()
+    block, state = new_attention_block(submission)
+    x = 1e-3 * torch.randn(2, 64, 3, 5)
 
     def right(eps: float) -> Tensor:
         return x + over_pixels(block, normalise(x, state, "norm", eps))
@@ -237,8 +237,7 @@ def residual_mistakes(x: Tensor, state: State, skip: Tensor) -> Iterator[tuple[s
 def expect_correction(submission: Submission, n_in: int, n_out: int) -> None:
     """Fail unless a ResidualBlock gives shortcut(x) plus its correction."""
     shapes = residual_shapes(n_in, n_out)
-    block = loaded(submission, "ResidualBlock", n_in, n_out, shapes=shapes, biased=True)
-    state = block.state()
+    block, state = loaded(submission, "ResidualBlock", n_in, n_out, shapes=shapes, biased=True)
     expect(
         n_in != n_out or "shortcut.weight" not in state,
         "Where the numbers of channels agree, x is added as it is.",
@@ -268,8 +267,8 @@ def residual_block_adds_its_correction(submission: Submission) -> None:
 @check("residual_block", points=1)
 def residual_block_has_a_small_eps(submission: Submission) -> None:
     """ResidualBlock normalises with an eps of 1e-6."""
-    block = loaded(submission, "ResidualBlock", 64, 64, shapes=residual_shapes(64, 64))
-    x, state = 1e-3 * torch.randn(2, 64, 5, 4), block.state()
+    block, state = loaded(submission, "ResidualBlock", 64, 64, shapes=residual_shapes(64, 64))
+    x = 1e-3 * torch.randn(2, 64, 5, 4)
 
     def right(eps: float) -> Tensor:
         return x + follow(CORRECTION, x, state, eps=eps)
@@ -297,8 +296,8 @@ def odd_height(block: Object, x: Tensor) -> int:
 def downsample_pads_right_and_bottom(submission: Submission) -> None:
     """Downsample halves the size, with zeros on the right and at the bottom only."""
     shapes = {"conv": (6, 6, 3, 3)}
-    block = loaded(submission, "Downsample", 6, shapes=shapes, biased=True)
-    state, x = block.state(), torch.randn(2, 6, 8, 10)
+    block, state = loaded(submission, "Downsample", 6, shapes=shapes, biased=True)
+    x = torch.randn(2, 6, 8, 10)
     expect_kept(block, "", x)
     found = block.tensor(
         "", x, shape=(2, 6, 4, 5), hint="Pad by (0, 1, 0, 1), then a stride of 2, padding 0."
@@ -332,8 +331,8 @@ def downsample_pads_right_and_bottom(submission: Submission) -> None:
 @check("resampling", points=2)
 def upsample_repeats_pixels(submission: Submission) -> None:
     """Upsample repeats each pixel in a square of four, then convolves."""
-    block = loaded(submission, "Upsample", 6, shapes={"conv": (6, 6, 3, 3)}, biased=True)
-    state, x = block.state(), torch.randn(2, 6, 3, 4)
+    block, state = loaded(submission, "Upsample", 6, shapes={"conv": (6, 6, 3, 3)}, biased=True)
+    x = torch.randn(2, 6, 3, 4)
     expect_kept(block, "", x)
     found = block.tensor(
         "", x, shape=(2, 6, 6, 8), hint="Repeat the pixels to twice the size, then self.conv."

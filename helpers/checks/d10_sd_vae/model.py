@@ -51,7 +51,7 @@ QUIET = -28.0
 
 def quant_conv(model: Object) -> State:
     """The weights of the 1 x 1 convolution after the encoder."""
-    state = model.state("quant_conv")
+    state = {name: tensor.float() for name, tensor in model.state("quant_conv").items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     expect(
         shapes == {"weight": (8, 8, 1, 1), "bias": (8,)},

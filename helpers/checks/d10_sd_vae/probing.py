@@ -36,8 +36,8 @@ def loaded(
     shapes: Mapping[str, Any],
     biased: bool = False,
     instead: tuple[str, ...] = (),
-) -> Object:
-    """A block of the student's, with random numbers in all of its parameters.
+) -> tuple[Object, State]:
+    """A block of the student's with random numbers in all of its parameters, and these.
 
     New normalisation layers would multiply by 1 and add 0, so leaving them out would not show.
 
@@ -71,8 +71,9 @@ def loaded(
         for key, value in state.items()
         if value.is_floating_point()
     }
-    block.load({**state, **drawn})
-    return block
+    state |= drawn
+    block.load(state)
+    return block, state
 
 
 def explain(
