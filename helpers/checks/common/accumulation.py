@@ -67,11 +67,15 @@ class AccumulatingTrial(Trial):
         self.keeps_graph = returned.get("keeps_graph") is True
         return returned.get("value")
 
+    @property
+    def _autocast(self) -> bool:
+        return any(one is True for one in self._recorded("with_autocast"))
+
     def batch_losses(
         self, loss: BatchLoss | None = None, *, target_is_shown: bool = False
     ) -> Tensor:
         """See :class:`Trial`; in the precision that the student's code chose."""
-        with torch.autocast("cpu", enabled=True in self._recorded("with_autocast")):
+        with torch.autocast("cpu", enabled=self._autocast):
             return super().batch_losses(loss, target_is_shown=target_is_shown)
 
     @property
@@ -97,7 +101,7 @@ class AccumulatingTrial(Trial):
         """
         model, loss = self._restarted(), loss or self._loss
         sgd = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9)
-        rates, autocast = iter(self.rates()), True in self._recorded("with_autocast")
+        rates = iter(self.rates())
         actions = {"s": sgd.step, "z": sgd.zero_grad}
         for program in programs.split():
             batches = zip(self._batches(), divisors, strict=False)
@@ -107,7 +111,7 @@ class AccumulatingTrial(Trial):
                     actions[letter]()
                     continue
                 batch, divisor = next(batches)
-                with torch.autocast("cpu", enabled=autocast):
+                with torch.autocast("cpu", enabled=self._autocast):
                     value = loss(model, *batch)
                 (value / divisor).backward()
         return model.state_dict()

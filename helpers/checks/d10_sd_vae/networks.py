@@ -96,7 +96,8 @@ def applied(submission: Submission, name: str, b: int = BASE) -> Layers:
         kind = kinds.get(step.module, "")
         row = row_of(kind if kind in BLOCKS else layer_name(step), step)
         if before and (before.function, step.function) == ("sigmoid", "mul"):
-            rows.pop(), kept.pop()  # x * sigmoid(x)
+            rows.pop()  # x * sigmoid(x)
+            kept.pop()
             row = Row("SiLU")
         rows.append(row)
         kept.append(step)
