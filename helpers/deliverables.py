@@ -262,6 +262,9 @@ _ALL = (
             "base_channels": 32,
             "scale": 0.18215,
             "kl_weight": 0.00025,
+            # Log variances are clamped to these limits.
+            "min_logvar": -30,
+            "max_logvar": 20,
             # Parameters at the full width of 128.
             "n_encoder": 34_163_592,
             "n_decoder": 49_490_179,

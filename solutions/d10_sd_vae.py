@@ -53,7 +53,8 @@ draw_stages(Dogs(transform=transforms.ToTensor())[42][0])
 # the latents in a sensible range. Generating is left to another network, in the next deliverable.
 #
 # **Names matter** in this notebook: a state dict fits only where names agree, so the attributes
-# that the tasks name must be called so.
+# that the tasks name must be called so. All layers have a bias. And no function changes the tensor
+# that it is given, since its caller may need it again.
 #
 # ## Task 1: attention
 #
@@ -110,7 +111,7 @@ check("d10_sd_vae.attention")
 # Both blocks add a correction to what they are given, and both normalise first. **Group
 # normalisation** cuts the channels of one image into 32 groups and brings each group to mean 0 and
 # variance 1; unlike batch normalisation it does not care how small the batch is. Everywhere in this
-# model it is `nn.GroupNorm(32, channels, eps=1e-6)`.
+# model it is `nn.GroupNorm(32, channels, eps=1e-6)`, also at the end of the two networks.
 #
 # `AttentionBlock(channels)` has `norm` and `attention`, a `SelfAttention` with *one* head. The
 # vectors are the pixels: $(N, C, h, w)$ has to become $(N, h w, C)$ and afterwards come back.
@@ -230,8 +231,9 @@ check("d10_sd_vae.resampling")
 # %% [markdown]
 # ## Task 3: encoder and decoder
 #
-# Both are an `nn.Sequential` of the blocks above. With $b$ for `base_channels`, for images of 56 by
-# 56 pixels, all plain convolutions 3 x 3 with padding 1:
+# Both are an `nn.Sequential` of the blocks above, each row with blocks of its own. With $b$ for
+# `base_channels`, for images of 56 by 56 pixels, all plain convolutions 3 x 3 with padding 1, and
+# nothing between the rows or after the last one:
 #
 # | encoder | channels | pixels |
 # |---|---|---|
@@ -342,13 +344,21 @@ check("d10_sd_vae.networks")
 # %% [markdown]
 # ## Task 4: the model
 #
-# Around the two networks there are two 1 x 1 convolutions: `quant_conv`, $8 \to 8$, behind the
-# encoder, and `post_quant_conv`, $4 \to 4$, in front of the decoder.
+# Around the two networks there are two 1 x 1 convolutions: `quant_conv`, $8 \to 8$, after the
+# encoder, and `post_quant_conv`, $4 \to 4$, before the decoder.
 #
 # - `moments`: encoder, `quant_conv`; the first four channels are the means, the others the log
-# - `reparameterize`: a draw, $\mu + \sigma \varepsilon$ with $\sigma = \exp(\frac{1}{2} \log
+#   variances, which are clamped to $[{{ min_logvar }}, {{ max_logvar }}]$, so that no exponential
+#   overflows.
+# - `reparameterize`: a draw, $\mu + \sigma \varepsilon$ with
+#   $\sigma = \exp(\frac{1}{2} \log \sigma^2)$ and $\varepsilon$ from the standard normal
+#   distribution, new for each number and in each call.
 # - `encode`: the **latents** are a draw times {{ scale }}. Measured on many images, that factor
+#   gives them a standard deviation of about 1, as the diffusion model of the next deliverable
+#   expects. The mean and the log variance are returned as they are, not scaled.
 # - `decode`: undo the factor, `post_quant_conv`, decoder.
+# - `forward`: encode the images, and decode the latents. It is the draw that is decoded, in
+#   training and in evaluation.
 
 
 # %% solution="model_class"
@@ -447,7 +457,8 @@ check("d10_sd_vae.loss")
 # set, of all sizes, which are fetched once (800 MB) and want a GPU. Four fifths are for training.
 #
 # The model wants 56 by 56 pixels with values from -1 to 1. Compose `preprocess` from three
-# transforms: `Resize((56, 56))`, `ToTensor()`, and a `Normalize` that takes $[0, 1]$ to $[-1, 1]$.
+# transforms and no others: `Resize((56, 56))`, `ToTensor()`, and a `Normalize` that takes $[0, 1]$
+# to $[-1, 1]$. The test images go through it, too, so nothing in it may be random.
 
 # %% solution="choices"
 # TODO: set size to "small" or "full", and make preprocess with transforms.Compose.
@@ -492,7 +503,8 @@ visualize_img_batch(photographs / 2 + 0.5, n=8, title="Some test images")
 # `accumulation_steps`, and what has gathered is the gradient of a mean. If an epoch ends with a
 # group that is not full, step with what there is.
 #
-# Return the mean of the loss, undivided, over all images.
+# Return the mean of the loss, undivided, over all images, as a float: `loss.item()` is a number. A
+# `loss` that is added up as it is would keep all batches of the epoch in memory.
 
 
 # %% solution="train_epoch"
@@ -533,8 +545,6 @@ def train_epoch(model, loader, criterion, optimizer, device, accumulation_steps)
 # %% check="training"
 check("d10_sd_vae.training")
 
-# %% [markdown] common="training"
-
 # %% [markdown]
 # After each epoch, what the model makes of eight test images is kept, to be shown below.
 
@@ -555,6 +565,8 @@ def epoch_with_a_look(batches):
     progress.append(reconstruct(photographs))
     return loss
 
+
+# %% [markdown] common="training"
 
 # %% train="sd_vae"
 history = train_or_restore("sd_vae", model, epoch_with_a_look, train_loader, n_epochs)
@@ -633,7 +645,8 @@ print(summary(model.encoder, (3, 56, 56)))
 #
 # Each function below comes with a line or two that really stood in somebody's code: they run, they
 # raise nothing, and they are wrong. The lines are there as comments. Write the function so that it
-# does what its docstring says, and keep what was right.
+# does what its docstring says, and keep what was right. Here, too, no tensor of the caller's is
+# changed, and draws are new in each call.
 
 
 # %% solution="repair_attention"
@@ -787,8 +800,10 @@ check("d10_sd_vae.repairs")
 # %% [markdown]
 # ## Go further (no points)
 #
-# - Print your state dict's names beside those of a published Stable Diffusion checkpoint, write the
+# - Print your state dict's names next to those of a published Stable Diffusion checkpoint, write
+#   the few lines that translate one into the other, and load the real weights at full width.
 # - Measure the standard deviation of your own latents before scaling. Which factor would *your*
+#   model need, so that it is 1?
 # - Encode a photograph, set one of the four channels to zero, decode. What does it hold?
 
 # %% [markdown] common="handing_in"

@@ -1,15 +1,37 @@
 """A student's training loop that gathers gradients over several batches, tried out."""
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from helpers.checking import Submission, expect, expect_number, fail
-from helpers.checks.common.trial import Trial, mean_over_images, same_state, tiny_vae_loss
+from helpers.checks.common.trial import (
+    BatchLoss,
+    Trial,
+    mean_over_images,
+    same_state,
+    tiny_vae_loss,
+)
 
 State = dict[str, Tensor]
+
+
+class Returned:
+    """What a call of a function returns, in the process of the student's code.
+
+    Attributes:
+        value: the answer.
+        keeps_graph: whether gradients could still be computed through it, so that all batches of an
+            epoch stay in memory.
+    """
+
+    def __init__(self, function: Callable[..., object], *args: object) -> None:
+        self.value = function(*args)
+        self.keeps_graph = isinstance(self.value, Tensor) and self.value.requires_grad
 
 
 class AccumulatingTrial(Trial):
@@ -19,62 +41,116 @@ class AccumulatingTrial(Trial):
     """
 
     def __init__(self, submission: Submission, lr: float, n_accumulated: int) -> None:
+        swapped = partial(tiny_vae_loss, swapped=True)
         super().__init__(
             submission,
             lr,
             model="TinyVAE",
             criterion="helpers.checks.common.tiny.TinyLoss",
             loss=tiny_vae_loss,
+            wrong={
+                "The images and the reconstructions are exchanged in the call of the loss.": (
+                    swapped,
+                    swapped,
+                )
+            },
         )
         self.n_accumulated = n_accumulated
+        #: Whether the last epoch returned a tensor with its graph.
+        self.keeps_graph = False
 
     def _run(self) -> Any:
         device = self._submission.build("torch.device", "cpu")
         arguments = (*self._arguments, device, self.n_accumulated)
-        return self._submission.call(self.function, self.model, *arguments)
+        function = self._submission.object(self.function)
+        returned = self._submission.build(f"{__name__}.Returned", function, self.model, *arguments)
+        self.keeps_graph = returned.get("keeps_graph") is True
+        return returned.get("value")
 
-    def accumulated(self, n_epochs: int, mistake: str = "") -> State:
-        """The parameters after ``n_epochs``, trained here, perhaps with a mistake."""
-        model = self._restarted()
+    @property
+    def _autocast(self) -> bool:
+        return any(one is True for one in self._recorded("with_autocast"))
+
+    def batch_losses(
+        self, loss: BatchLoss | None = None, *, target_is_shown: bool = False
+    ) -> Tensor:
+        """See :class:`Trial`; in the precision that the student's code chose."""
+        with torch.autocast("cpu", enabled=self._autocast):
+            return super().batch_losses(loss, target_is_shown=target_is_shown)
+
+    @property
+    def program(self) -> str:
+        """What an epoch of three batches does: "b" for backward, "s" for step, "z" for zero."""
+        return {1: "bszbszbsz", 2: "bbszbsz", 3: "bbbsz"}[self.n_accumulated]
+
+    @property
+    def group_sizes(self) -> list[int]:
+        """For each batch, how many there are in its group."""
+        groups = [len(group) for group in self.program.replace("z", "").split("s") if group]
+        return [size for size in groups for _ in range(size)]
+
+    def followed(
+        self, programs: str, divisors: Sequence[float], loss: BatchLoss | None = None
+    ) -> State:
+        """The parameters after two epochs, or more.
+
+        Args:
+            programs: of each epoch, with spaces between.
+            divisors: of the loss of each batch.
+            loss: another one than the trial's.
+        """
+        model, loss = self._restarted(), loss or self._loss
         sgd = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9)
-        batches, size = self._batches(), self.n_accumulated
-        for _ in range(n_epochs):
-            if mistake != "left over":
-                sgd.zero_grad()
-            for number, batch in enumerate(batches, start=1):
-                group = min(size, len(batches) - (number - 1) // size * size)
-                divisor = {"not divided": 1, "own size": group}.get(mistake, size)
-                (self._loss(model, *batch) / divisor).backward()
-                due = number % size == 0
-                if mistake not in ("left over", "dropped"):
-                    due = due or number == len(batches)
-                if mistake == "each batch" or (mistake == "one late" and number % size == 1):
-                    due = True
-                if due and mistake != "no step":
-                    sgd.step()
-                if (due and mistake != "never cleared") or mistake == "cleared":
-                    sgd.zero_grad()
+        rates = iter(self.rates())
+        actions = {"s": sgd.step, "z": sgd.zero_grad}
+        for program in programs.split():
+            batches = zip(self._batches(), divisors, strict=False)
+            for letter in program:
+                if letter != "b":
+                    sgd.param_groups[0]["lr"] = next(rates, self.lr) if letter == "s" else self.lr
+                    actions[letter]()
+                    continue
+                batch, divisor = next(batches)
+                with torch.autocast("cpu", enabled=self._autocast):
+                    value = loss(model, *batch)
+                (value / divisor).backward()
         return model.state_dict()
 
-    def moved_like(self, state: State, n_epochs: int, mistake: str = "") -> bool:
-        """Whether the parameters are those after ``n_epochs`` with a mistake."""
-        return same_state(state, self.accumulated(n_epochs, mistake))
 
-
+#: Wrong programs of two epochs with three batches and two to a group, by what is wrong.
 _MISTAKES = {
-    "no step": "The parameters did not move at all: is optimizer.step() called?",
-    "left over": "The last group of an epoch, which is not full, gets no update of its own: step "
-    "at the last batch, too.",
-    "dropped": "The last group of an epoch, which is not full, is dropped: step at the last batch, "
-    "too.",
-    "not divided": "Each batch's loss should be divided by accumulation_steps.",
-    "each batch": "There is an update after every batch: only every accumulation_steps-th is due.",
-    "cleared": "Gradients are cleared after every batch, so nothing gathers: clear them after an "
-    "update only.",
-    "never cleared": "Gradients pile up from group to group: call optimizer.zero_grad() after "
-    "optimizer.step().",
-    "one late": "Updates come a batch too early: count the batches from 1.",
+    "The last group of an epoch, which is not full, gets no update of its own: step at the last "
+    "batch, too.": "bbszb bszbb",
+    "The last group of an epoch, which is not full, is dropped: step at the last batch, too.": (
+        "bbszbz bbszbz"
+    ),
+    "There is an update after every batch: only every accumulation_steps-th is due.": (
+        "bszbszbsz bszbszbsz"
+    ),
+    "Only the last batch of each group has a part in the update: call backward for each batch, and "
+    "clear the gradients only after an update.": "bzbszbsz bzbszbsz",
+    "Gradients pile up from group to group: call optimizer.zero_grad() after optimizer.step().": (
+        "bbsbs zbbsbs"
+    ),
+    "Gradients pile up from group to group and from epoch to epoch: call optimizer.zero_grad() "
+    "after optimizer.step().": "bbsbs bbsbs",
+    "Updates come a batch too early: count the batches from 1.": "bszbbsz bszbbsz",
+    "Updates come a batch too early, and the last group gets none of its own: count the batches "
+    "from 1, and step at the last one, too.": "bszbb zbszbb",
+    "There is one update, at the end of the epoch: every accumulation_steps batches one is due.": (
+        "bbbsz bbbsz"
+    ),
 }
+
+
+def expect_plain_number(trial: AccumulatingTrial) -> None:
+    """Fail if what train_epoch returns keeps the graphs of all batches in memory."""
+    trial.epoch()
+    expect(
+        not trial.keeps_graph,
+        "What train_epoch returns is a tensor that gradients could still be computed through.",
+        "It keeps all batches of the epoch in memory: add up loss.item(), a float.",
+    )
 
 
 def expect_undivided_loss(trial: AccumulatingTrial) -> None:
@@ -85,26 +161,51 @@ def expect_undivided_loss(trial: AccumulatingTrial) -> None:
     """
     found = expect_number(trial.epoch(), what="What train_epoch returns")
     right = mean_over_images(trial.batch_losses(), trial.counts)
-    expect(
-        not math.isclose(found, right / trial.n_accumulated, rel_tol=1e-4),
-        "What train_epoch returns is divided by accumulation_steps.",
-        "Divide only what is differentiated.",
-    )
+    n = trial.n_accumulated
+    for value in (right / n, float(trial.batch_losses().mean()) / n):
+        expect(
+            not math.isclose(found, value, rel_tol=1e-4),
+            "What train_epoch returns is divided by accumulation_steps.",
+            "Divide only what is differentiated.",
+        )
 
 
 def expect_group_updates(trial: AccumulatingTrial) -> None:
     """Fail unless two epochs move the parameters by one update for each group of batches."""
     for _ in range(2):
         trial.epoch()
-    state = trial.model.state()
+    state, n = trial.model.state(), trial.n_accumulated
+    epochs, equal = f"{trial.program} {trial.program}", (n, n, n)
+
+    def moved_like(
+        programs: str, divisors: Sequence[float] = equal, loss: BatchLoss | None = None
+    ) -> bool:
+        return same_state(state, trial.followed(programs, divisors, loss))
+
     # A group that is not full may also be divided by its own size.
-    if trial.moved_like(state, 2) or trial.moved_like(state, 2, "own size"):
+    if moved_like(epochs) or moved_like(epochs, trial.group_sizes):
         return
-    for mistake, message in _MISTAKES.items():
-        if trial.moved_like(state, 2, mistake):
+    if moved_like(""):
+        hint = "is optimizer.step() called?"
+        if trial.rates():
+            hint = "optimizer.step() finds no gradients. Are they cleared before it?"
+        fail(f"The parameters did not move at all: {hint}")
+    if moved_like(epochs, (1, 1, 1)):
+        fail("Each batch's loss should be divided by accumulation_steps.")
+    if moved_like(epochs, (3, 3, 3)):
+        fail("Each batch's loss is divided by the batches of an epoch, not by accumulation_steps.")
+    if moved_like(epochs, [n * count for count in trial.counts.tolist()]):
+        fail("Each batch's loss, which is a mean already, is divided by its number of images.")
+    for message, (wrong, _) in trial.wrong.items():
+        if moved_like(epochs, loss=wrong):
             fail(message)
+    for message, programs in _MISTAKES.items() if n == 2 else ():
+        if moved_like(programs):
+            fail(message)
+        if moved_like(programs, (1, 1, 1)):
+            fail(message, "Each batch's loss should be divided by accumulation_steps, too.")
     fail(
-        f"With accumulation_steps = {trial.n_accumulated} and three batches, the parameters are "
-        "not where gradient descent leads.",
+        f"With accumulation_steps = {n} and three batches, the parameters are not where gradient "
+        "descent leads.",
         "backward for each batch; step and zero_grad for each group.",
     )

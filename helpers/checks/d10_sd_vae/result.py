@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from helpers.checking import Submission, check, expect
 from helpers.checks.common.results import check_budget, check_learned, check_reported, once
-from helpers.checks.d10_sd_vae.networks import D10
+from helpers.checks.d10_sd_vae.probing import D10
 from helpers.checks.d10_sd_vae.training import KL_WEIGHT, mean_divergence
 from helpers.data import dog_tensors
 
@@ -81,5 +81,6 @@ def training_loss_is_low(submission: Submission) -> str:
 
 
 check_budget(__name__, points=2)
-# The mean over the last of a few epochs lags behind its end, while the loss still falls.
-check_reported(__name__, findings, tolerance=0.25)
+# The mean over the last of a few epochs lags behind its end while the loss still falls, and steps
+# of a few images can raise it by a third; the usual wrong averages are wrong by a factor of 2.
+check_reported(__name__, findings, tolerance=0.5)
