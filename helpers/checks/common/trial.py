@@ -14,16 +14,20 @@ from helpers.checking import (
     Submission,
     close,
     expect,
-    expect_close,
     expect_number,
     fail,
+    likely_cause,
 )
+from helpers.checking.expect import agree
 from helpers.checks.common import tiny
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
+from helpers.checks.common.standin import function_with
 
 #: The loss of a model, given what it was shown, the images and their labels.
 BatchLoss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+#: Computes what a model is given besides its input, (N, C), from the images and their labels.
+Condition = Callable[[Tensor, Tensor], Tensor]
 
 N_IMAGES, BATCH_SIZE = 13, 5
 #: Number of images in each batch.
@@ -48,6 +52,11 @@ class Trial:
         records: whether the model is shown something other than the images.
         wrong: what a mistake makes of ``loss`` and of ``reported``, by a sentence about it.
         function: the name of the student's training function.
+        condition: what the model should be given besides the images, or instead of them; computed
+            from the images and their labels.
+        condition_text: what that is called, such as "one_hot(labels, 10)".
+        recorder: the path of the recorder in the model that sees it.
+        replaced: right functions for some of the notebook's; see :class:`standin.StandIn`.
     """
 
     def __init__(
@@ -63,14 +72,23 @@ class Trial:
         records: bool = False,
         wrong: Mapping[str, tuple[BatchLoss, BatchLoss]] | None = None,
         function: str = "train_epoch",
+        condition: Condition | None = None,
+        condition_text: str = "the condition",
+        recorder: str = "condition_recorder",
+        replaced: Mapping[str, str] | None = None,
     ) -> None:
         self.wrong = wrong or {}
         self.lr, self.records, self.function = lr, records, function
+        self._condition, self._condition_text = condition, condition_text
+        self._condition_recorder, self._replaced = recorder, replaced or {}
         self._submission = submission
         self._new: Callable[[], nn.Module] = partial(getattr(tiny, model), *sizes)
         self._loss, self._reported = loss, reported or loss
         self._start = self._new().state_dict()
+        #: Whether what was returned holds on to what gradients need.
+        self.keeps_graph = False
         self.criterion = submission.build(criterion)
+        self._loss_records = criterion.startswith(tiny.__name__)
         self._build = partial(submission.build, f"{tiny.__name__}.{model}", *sizes)
         self._prepare(N_IMAGES, BATCH_SIZE)
 
@@ -108,7 +126,10 @@ class Trial:
 
     def _run(self) -> Any:
         device = self._submission.build("torch.device", "cpu")
-        return self._submission.call(self.function, self.model, *self._arguments, device)
+        function = function_with(self._submission, self.function, self._replaced)
+        answer = function.call("", self.model, *self._arguments, device)
+        self.keeps_graph = function.get("keeps_graph") is True
+        return answer
 
     def _own_batch_size(self) -> int:
         """The notebook's ``batch_size``, or 0 if there is none."""
@@ -125,7 +146,11 @@ class Trial:
 
     def shown(self) -> list[Tensor]:
         """The inputs of the model that it was trained on, batch by batch, over all epochs."""
-        calls = zip(self._recorded("inputs"), self._recorded("trained_on"), strict=False)
+        return self._trained_on("recorder")
+
+    def _trained_on(self, recorder: str) -> list[Tensor]:
+        inputs, used = (self._recorded(name, recorder) for name in ("inputs", "trained_on"))
+        calls = zip(inputs, used, strict=False)
         return [x for x, trained_on in calls if trained_on is True and isinstance(x, Tensor)]
 
     def modes(self) -> list[bool]:
@@ -138,9 +163,47 @@ class Trial:
         calls = zip(self._recorded("was_training"), self._recorded("trained_on"), strict=False)
         return [mode is True for mode, trained_on in calls if trained_on is True]
 
-    def _recorded(self, name: str) -> list[Any]:
-        values = self.model.get(f"recorder.{name}")
+    def _recorded(self, name: str, recorder: str = "recorder") -> list[Any]:
+        values = self.model.get(f"{recorder}.{name}")
         return values if isinstance(values, list) else []
+
+    def misled(self) -> str:
+        """What else than it should the model or the loss was given in the training, or ""."""
+        images, labels = self.images.split(self.batch_size), self.labels.split(self.batch_size)
+        shown = self.shown()
+        if self._condition is not None:
+            shown = self._trained_on(self._condition_recorder)
+            for x, its_images, its_labels in zip(shown, images, labels, strict=False):
+                if not close(x, self._condition(its_images, its_labels)):
+                    return f"The model is not given {self._condition_text} of each batch."
+        elif not self.records:
+            for x, its_images in zip(shown, images, strict=False):
+                if not close(x.reshape(-1), its_images.reshape(-1)):
+                    return "The model is not given the images as they come from the loader."
+        return self._loss_misled(images) if self._loss_records else ""
+
+    def _loss_misled(self, images: Sequence[Tensor]) -> str:
+        """What else than it should the loss was given, or ""."""
+        given, place = self.criterion.get("given"), self.criterion.get("images_at")
+        if not given:
+            return f"{self.function} does not use the loss that it is given."
+        compared = [call[place] for call in given]
+        for batch in images:
+            if not any(close(batch.reshape(-1), other.reshape(-1)) for other in compared):
+                return "The loss is not given the images of each batch, as they are."
+        try:
+            returned = self.model.get("returned")
+        except StudentError:
+            return ""
+        names = {0: "reconstructions", 2: "means", 3: "log variances"}
+        for argument, name in names.items():
+            output = [0, 0, 1, 2][argument]
+            known = [call[output] for call in returned]
+            for call in given:
+                tensor = call[1 - place if argument == 0 else argument]
+                if not any(close(tensor, other) for other in known):
+                    return f"The loss is not given the {name} that the model returned."
+        return ""
 
     def rates(self) -> list[float]:
         """The learning rate of each step so far: students may change it as they go."""
@@ -214,6 +277,9 @@ def mse_trial(
     view: Callable[[Tensor], Tensor] = lambda images: images,
     records: bool = False,
     function: str = "train_epoch",
+    condition: Condition | None = None,
+    condition_text: str = "the condition",
+    replaced: Mapping[str, str] | None = None,
 ) -> Trial:
     """A trial with the mean squared error, on a tiny model that takes ``view`` of the images.
 
@@ -227,15 +293,15 @@ def mse_trial(
         submission,
         lr,
         model=model,
-        criterion="torch.nn.MSELoss",
+        criterion=f"{tiny.__name__}.RecordingMSELoss",
         loss=loss,
         records=records,
         function=function,
+        condition=condition,
+        condition_text=condition_text,
+        recorder="recorder",
+        replaced=replaced,
     )
-
-
-#: Computes what a model is given besides its input, (N, C), from the images and their labels.
-Condition = Callable[[Tensor, Tensor], Tensor]
 
 
 def tiny_vae_loss(
@@ -262,13 +328,15 @@ def vae_trial(
     *,
     sizes: Sequence[int] = (),
     condition: Condition | None = None,
+    condition_text: str = "the condition",
     summed: str = "",
+    replaced: Mapping[str, str] | None = None,
 ) -> Trial:
     """A trial of a tiny variational autoencoder with :class:`tiny.TinyLoss`.
 
     Args:
         sizes: the arguments of the model.
-        condition: for a conditional model.
+        condition, condition_text, replaced: for a conditional model; see :class:`Trial`.
         summed: the loss of :mod:`helpers.checks.common.tiny` to use instead, which sums over the
             images. What is reported is a mean nevertheless.
     """
@@ -281,6 +349,17 @@ def vae_trial(
         return len(images) * mean(network, _, images, labels, swapped=swapped)
 
     loss = total if summed else mean
+    wrong: dict[str, tuple[BatchLoss, BatchLoss]] = {
+        "The images and the reconstructions are exchanged in the call of the loss.": (
+            partial(loss, swapped=True),
+            partial(mean, swapped=True),
+        )
+    }
+    if summed:
+        known = (
+            "The given loss is a sum over the images already: do not multiply it by their number."
+        )
+        wrong[known] = loss, total
 
     return Trial(
         submission,
@@ -290,12 +369,10 @@ def vae_trial(
         criterion=f"helpers.checks.common.tiny.{summed or 'TinyLoss'}",
         loss=loss,
         reported=mean,
-        wrong={
-            "The images and the reconstructions are exchanged in the call of the loss.": (
-                partial(loss, swapped=True),
-                partial(mean, swapped=True),
-            )
-        },
+        wrong=wrong,
+        condition=condition,
+        condition_text=condition_text,
+        replaced=replaced,
     )
 
 
@@ -328,6 +405,8 @@ def mean_causes(losses: Tensor, counts: Tensor = COUNTS) -> dict[str, float]:
             losses.sum()
         ),
         "This is the sum over images: divide by their number.": float((losses * counts).sum()),
+        "The sum over all images is divided by the number of batches: divide it by the number of "
+        "images.": float((losses * counts).sum() / len(counts)),
         "The batches' means were divided by the number of images: multiply each by the number of "
         "its images first.": float(losses.sum() / n_images),
     }
@@ -348,13 +427,16 @@ def expect_mean_loss(trial: Trial) -> None:
     for cause, (_, reported) in trial.wrong.items():
         causes[cause] = mean_over_images(trial.batch_losses(reported), counts)
     # Tolerance: float32 sums in another order differ by 1e-6; the wrong means by more than 1e-2.
-    expect_close(
-        value,
-        right,
-        f"{trial.function} returned {value:.5f}; the mean loss over the {len(trial.images)} images "
-        f"is {right:.5f}.",
-        causes,
-        "Add up the given loss times the number of images, and divide by the images' count.",
+    if not agree(value, right):
+        fail(
+            f"{trial.function} returned {value:.5f}; the mean loss over the {len(trial.images)} "
+            f"images is {right:.5f}.",
+            likely_cause(value, causes, trial.misled()),
+        )
+    expect(
+        not trial.keeps_graph,
+        f"What {trial.function} returns keeps the computation of every batch in memory.",
+        "Add up numbers: loss.item(), and not loss.",
     )
 
 
@@ -374,7 +456,10 @@ def expect_right_steps(trial: Trial, hint: str) -> None:
     for message, (minimised, _) in trial.wrong.items():
         if same_state(state, trial.expected(2, minimised=minimised)):
             fail(message)
-    fail("After two epochs the parameters are not where gradient descent leads.", hint)
+    fail(
+        "After two epochs the parameters are not where gradient descent leads.",
+        trial.misled() or hint,
+    )
 
 
 def expect_training_mode(trial: Trial) -> None:
