@@ -26,7 +26,8 @@ N_IMAGES, N_DRAWS = 300, 100
 
 def quarter(images: Tensor) -> Tensor:
     """The lower left quarters (N, 196) of images (N, 1, 28, 28): rows 14..27, columns 0..13."""
-    return crop(images, top=14, left=0, height=14, width=14).reshape(len(images), -1)
+    cut: Tensor = crop(images, top=14, left=0, height=14, width=14)
+    return cut.reshape(len(images), -1)
 
 
 def some_quarters(n_images: int) -> Tensor:
@@ -255,7 +256,7 @@ check_training(
 
 
 def drawing_model(submission: Submission) -> Object:
-    """A new model of the student's; or one of the kit's if theirs cannot decode code and quarter."""
+    """A new model of the student's; or the kit's, if theirs cannot decode code and quarter."""
     models: list[Object] = []
 
     def decodes() -> None:

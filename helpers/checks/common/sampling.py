@@ -93,9 +93,9 @@ def _wrong_moments(found: Moments, mu: Tensor, given: Tensor, sampler: Sampler) 
     """The mistake that gives such means and standard deviations, or ""."""
     std = given if sampler.takes_std else torch.exp(given / 2)
     zero, one = torch.zeros(3), torch.ones(3)
-    if float(found[1].max()) < 1e-6 and not torch.allclose(found[0], mu, atol=1e-3):
-        if not torch.allclose(found[0], zero, atol=1e-3):
-            return "All images of a batch get the same noise: torch.randn_like(mu) draws for each."
+    alike = float(found[1].max()) < 1e-6
+    if alike and not any(torch.allclose(found[0], mean, atol=1e-3) for mean in (mu, zero)):
+        return "All images of a batch get the same noise: torch.randn_like(mu) draws for each."
     known: dict[str, Moments] = {
         "mu is missing.": (zero, std),
         "There is no noise: mu itself is returned.": (mu, zero),

@@ -1,7 +1,7 @@
 """Right functions in the place of a student's, while other functions of theirs are tried out.
 
-A training loop calls the notebook's ``one_hot``. If that is wrong, it costs its own check; the loop is
-then tried with a right one.
+A training loop calls the notebook's ``one_hot``. If that is wrong, it costs its own check; the
+loop is then tried with a right one.
 """
 
 import inspect

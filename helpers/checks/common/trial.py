@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from helpers.checking import (
     CheckFailedError,
+    Object,
     StudentError,
     Submission,
     close,
@@ -184,25 +185,22 @@ class Trial:
 
     def _loss_misled(self, images: Sequence[Tensor]) -> str:
         """What else than it should the loss was given, or ""."""
-        given, place = self.criterion.get("given"), self.criterion.get("images_at")
+        given, place = _recorded_tensors(self.criterion, "given"), self.criterion.get("images_at")
         if not given:
             return f"{self.function} does not use the loss that it is given."
-        compared = [call[place] for call in given]
+        place = 1 if place != 0 else 0
         for batch in images:
-            if not any(close(batch.reshape(-1), other.reshape(-1)) for other in compared):
+            if not any(close(batch.reshape(-1), call[place].reshape(-1)) for call in given):
                 return "The loss is not given the images of each batch, as they are."
-        try:
-            returned = self.model.get("returned")
-        except StudentError:
-            return ""
-        names = {0: "reconstructions", 2: "means", 3: "log variances"}
-        for argument, name in names.items():
-            output = [0, 0, 1, 2][argument]
-            known = [call[output] for call in returned]
-            for call in given:
-                tensor = call[1 - place if argument == 0 else argument]
-                if not any(close(tensor, other) for other in known):
-                    return f"The loss is not given the {name} that the model returned."
+        returned = _recorded_tensors(self.model, "returned")
+        outputs = {1 - place: "reconstructions", 2: "means", 3: "log variances"}
+        for output, (argument, name) in enumerate(outputs.items()):
+            if returned and not all(
+                any(close(call[argument], made[output]) for made in returned)
+                for call in given
+                if len(call) > argument
+            ):
+                return f"The loss is not given the {name} that the model returned."
         return ""
 
     def rates(self) -> list[float]:
@@ -263,6 +261,20 @@ class Trial:
         images, labels = self.images.split(self.batch_size), self.labels.split(self.batch_size)
         inputs = (self.shown() if self.records else []) or images
         return [(x, images[n % len(images)], labels[n % len(images)]) for n, x in enumerate(inputs)]
+
+
+def _recorded_tensors(recorder: Object, name: str) -> list[list[Tensor]]:
+    """What a model or a loss of the kit recorded, call by call; [] if it records nothing."""
+    try:
+        calls = recorder.get(name)
+    except StudentError:
+        return []
+    calls = calls if isinstance(calls, list) else []
+    return [
+        call
+        for call in calls
+        if isinstance(call, list) and len(call) > 1 and all(isinstance(t, Tensor) for t in call)
+    ]
 
 
 #: Creates a trial from a submission and a learning rate.

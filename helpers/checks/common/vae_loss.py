@@ -156,8 +156,8 @@ def _wrong_divergences(mu: Tensor, logvar: Tensor, log_var: str) -> dict[str, fl
             "mu^2",
         ),
     }
-    for cause, (part, name) in instead.items():
-        known[cause] = right + sums[name] + 0.5 * float(part.sum())
+    for cause, (term, name) in instead.items():
+        known[cause] = right + sums[name] + 0.5 * float(term.sum())
     known |= {
         f"{log_var} is treated as the logarithm of the standard deviation.": float(
             divergence(mu, 2 * logvar).sum()

@@ -5,6 +5,7 @@ wrong costs the check of that shape; the other checks measure the same numbers, 
 """
 
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -329,8 +330,8 @@ def still(model: Object, log_variance: float = -40.0, hidden: Tensor | None = No
 def expect_forward_decodes(model: Object, condition: Tensor | None = None) -> None:
     """Fail unless forward decodes what reparameterize draws, or other draws of the same kind.
 
-    Mistakes in reparameterize itself are for other checks: if forward gives what its parts give, one
-    after the other and from the same seed, it is right.
+    Mistakes in reparameterize itself are for other checks: if forward gives what its parts give,
+    one after the other and from the same seed, it is right.
     """
     images = random_images(5)
     if not _decodes_own_draws(model, images, condition):
@@ -373,56 +374,47 @@ def _decodes_own_draws(model: Object, images: Tensor, condition: Tensor | None) 
         eps = model.submission.ask("build", None, "torch.randn", *mu.shape)
         return expect_tensor(eps, tuple(mu.shape), what="Noise")
 
-    c = condition
-    mistakes: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "": lambda mu, lv: with_condition(draw(mu, lv), c),
-        "It decodes mu: draw a code with reparameterize(mu, logvar).": lambda mu, _: with_condition(
-            mu, c
+    codes: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "": draw,
+        "It decodes mu: draw a code with reparameterize(mu, logvar).": lambda mu, _: mu,
+        "It decodes noise that does not depend on mu and logvar.": noise,
+        "It calls reparameterize with 2 * logvar.": lambda mu, lv: draw(mu, 2 * lv),
+        "It calls reparameterize with logvar / 2, which takes the half itself.": (
+            lambda mu, lv: draw(mu, lv / 2)
         ),
-        "It decodes noise that does not depend on mu and logvar.": lambda mu, lv: with_condition(
-            noise(mu, lv), c
+        "It calls reparameterize with the variance in place of its logarithm.": (
+            lambda mu, lv: draw(mu, lv.exp())
         ),
-        "It calls reparameterize with 2 * logvar.": lambda mu, lv: with_condition(
-            draw(mu, 2 * lv), c
+        "It calls reparameterize with the standard deviation in place of logvar.": (
+            lambda mu, lv: draw(mu, (lv / 2).exp())
         ),
-        "It calls reparameterize with logvar / 2, and that takes the half once more.": lambda mu, lv: (
-            with_condition(draw(mu, lv / 2), c)
-        ),
-        "It calls reparameterize with the variance in place of its logarithm.": lambda mu, lv: (
-            with_condition(draw(mu, lv.exp()), c)
-        ),
-        "It calls reparameterize with the standard deviation in place of logvar.": lambda mu, lv: (
-            with_condition(draw(mu, (lv / 2).exp()), c)
-        ),
-        "It calls reparameterize with logvar and mu exchanged.": lambda mu, lv: with_condition(
-            draw(lv, mu), c
-        ),
+        "It calls reparameterize with mu and logvar exchanged.": lambda mu, lv: draw(lv, mu),
     }
-    if c is not None:
-        mistakes |= {
-            "The condition comes before the code: put it after, torch.cat([z, c], dim=1).": lambda mu, lv: (
-                torch.cat([c, draw(mu, lv).flatten(1)], dim=1)
+    ways: dict[str, Callable[[Tensor], Tensor]] = {"": lambda z: with_condition(z, condition)}
+    if condition is not None:
+        c = condition
+        ways |= {
+            "The condition comes before the code: put it after, torch.cat([z, c], dim=1).": (
+                lambda z: torch.cat([c, z.flatten(1)], dim=1)
             ),
-            "The decoder is not given the condition, but zeros.": lambda mu, lv: with_condition(
-                draw(mu, lv), 0 * c
+            "The decoder is not given the condition, but zeros.": (
+                lambda z: with_condition(z, 0 * c)
             ),
-            "The decoder is given the first condition for all codes.": lambda mu, lv: (
-                with_condition(draw(mu, lv), c[:1].expand_as(c))
+            "The decoder is given the first condition for all codes.": (
+                lambda z: with_condition(z, c[:1].expand_as(c))
             ),
         }
-    for mistake, inputs in mistakes.items():
-        for find in posteriors:
-            try:
-                same = close(x_hat, decoded(model, inputs(*find())), 1e-4)
-            except _FAILURES:
-                continue
-            if same and not mistake:
-                return True
-            if same:
-                fail(
-                    "forward does not return decoder(z) for z = reparameterize(mu, logvar).",
-                    mistake,
-                )
+    tries = [("", way) for way in ways] + [(code, "") for code in codes if code]
+    for (code, way), find in product(tries, posteriors):
+        try:
+            same = close(x_hat, decoded(model, ways[way](codes[code](*find()))), 1e-4)
+        except _FAILURES:
+            continue
+        if same and (code or way):
+            message = "forward does not return decoder(z) for z = reparameterize(mu, logvar)."
+            fail(message, code or way)
+        if same:
+            return True
     return False
 
 
