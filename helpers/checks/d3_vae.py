@@ -39,7 +39,9 @@ def decoder_maps_codes_to_images(submission: Submission) -> None:
 @check("architecture", points=3)
 def outputs_reach_from_black_to_white(submission: Submission) -> None:
     """The decoder ends in one Sigmoid: pixels lie in [0, 1] and can reach both ends."""
-    architecture.expect_black_to_white(new_vae(submission), 10 * torch.randn(50, LATENT_DIM))
+    model, codes = new_vae(submission), 10 * torch.randn(50, LATENT_DIM)
+    vae_model.expect_sigmoid_last(model, codes)
+    architecture.expect_black_to_white(model, codes)
 
 
 check_sampling(

@@ -98,7 +98,9 @@ def decoder_reads_code_and_condition(submission: Submission) -> None:
     model = new_vae(submission, N_CLASSES)
     architecture.expect_sequential(model, "decoder")
     vae_model.expect_decoder_shapes(model, some_vectors)
-    architecture.expect_black_to_white(model, 10 * torch.randn(50, LATENT_DIM + N_CLASSES))
+    codes = 10 * torch.randn(50, LATENT_DIM + N_CLASSES)
+    vae_model.expect_sigmoid_last(model, codes)
+    architecture.expect_black_to_white(model, codes)
 
 
 @check("architecture", points=4)

@@ -154,7 +154,9 @@ def encoder_and_decoder_read_the_quarter(submission: Submission) -> None:
     vae_model.expect_head_shapes(model)
     architecture.expect_sequential(model, "decoder")
     vae_model.expect_decoder_shapes(model, some_quarters)
-    architecture.expect_black_to_white(model, 10 * torch.randn(50, LATENT_DIM + QUARTER_DIM))
+    codes = 10 * torch.randn(50, LATENT_DIM + QUARTER_DIM)
+    vae_model.expect_sigmoid_last(model, codes)
+    architecture.expect_black_to_white(model, codes)
 
 
 @check("architecture", points=3)

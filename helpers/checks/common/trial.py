@@ -170,6 +170,8 @@ class Trial:
 
     def misled(self) -> str:
         """What else than it should the model or the loss was given in the training, or ""."""
+        if self.optimizer.get("rates") == [] and not same_state(self.model.state(), self._start):
+            return f"{self.function} does not use the optimizer that it is given."
         images, labels = self.images.split(self.batch_size), self.labels.split(self.batch_size)
         shown = self.shown()
         if self._condition is not None:
