@@ -6,8 +6,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from helpers.checking import Object, Submission, check, expect, expect_close, expect_tensor, fail
+from helpers.checking import (
+    Object,
+    StudentError,
+    Submission,
+    check,
+    expect,
+    expect_close,
+    expect_tensor,
+    fail,
+)
 from helpers.checks.common import architecture, sampling, settings, tiny, vae_loss, vae_model
+from helpers.checks.common.images import random_images
 from helpers.checks.common.results import check_budget, check_reported, once
 from helpers.checks.common.standin import function_with, is_right
 from helpers.checks.common.trial import Trial, check_training, vae_trial
@@ -121,6 +131,15 @@ def without_a_condition_nothing_changes(submission: Submission) -> None:
     model = new_vae(submission)
     vae_model.expect_encoder_shapes(model)
     vae_model.expect_decoder_shapes(model)
+    try:
+        model.call("", random_images(3))
+    except StudentError as error:
+        if error.kind != "error":
+            raise
+        fail(
+            f"Without a condition, forward raises {error.message}.",
+            "Then c is None: leave the image and the code as they are.",
+        )
     vae_model.expect_forward_parameters(model)
     vae_model.expect_forward_decodes(model)
 
