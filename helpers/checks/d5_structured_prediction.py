@@ -82,7 +82,7 @@ def _part_hint(answer: Tensor, images: Tensor) -> str:
         if answer.ndim == 1:
             return "The batch axis is flattened away: .flatten(1) keeps it."
         return "Flatten each quarter, and keep the batch axis: .flatten(1)."
-    if part[0].numel() == QUARTER_DIM and (top, left) in _QUARTERS:
+    if part.shape[1:] == (14, 14) and (top, left) in _QUARTERS:
         return _QUARTERS[top, left]
     return f"These are rows {top} to {bottom} and columns {left} to {right}."
 
@@ -119,6 +119,7 @@ def baseline_maps_quarters_to_images(submission: Submission) -> None:
             what=f"The baseline's output for {n_images} quarters",
             hint="Its Sigmoid is followed by nn.Unflatten(1, (1, 28, 28)).",
         )
+        vae_model.expect_sigmoid_last(model, quarters, "")
         low, high = float(images.min()), float(images.max())
         expect(
             low >= 0 and high <= 1,
