@@ -119,7 +119,7 @@ def baseline_maps_quarters_to_images(submission: Submission) -> None:
             what=f"The baseline's output for {n_images} quarters",
             hint="Its Sigmoid is followed by nn.Unflatten(1, (1, 28, 28)).",
         )
-        vae_model.expect_sigmoid_last(model, quarters, "")
+        vae_model.expect_sigmoid_last(model, quarters, "", what="baseline")
         low, high = float(images.min()), float(images.max())
         expect(
             low >= 0 and high <= 1,

@@ -1,8 +1,8 @@
 class myVAE(nn.Module):
     """A fully connected variational autoencoder, with a condition if there is one.
 
-    The condition stands behind the flattened image at the encoder, and behind the code at the
-    decoder. Without one (conditional_vec_dim=0) the encoder takes images (N, 1, 28, 28) and the
+    The condition follows the flattened image at the encoder, and the code at the decoder. Without
+    one (conditional_vec_dim=0) the encoder takes images (N, 1, 28, 28) and the
     decoder codes (N, Z), as before.
 
     Args:
@@ -56,7 +56,7 @@ class myVAE(nn.Module):
         Returns:
             x_hat (N, 1, 28, 28), mu (N, Z) and logvar (N, Z).
         """
-        # TODO: as before, with the condition behind the image and behind the code.
+        # TODO: as before, with the condition after the image and after the code.
         ### BEGIN SOLUTION
         hidden = self.encoder(x if c is None else torch.cat([x.flatten(1), c], dim=1))
         mu, logvar = self.mu_layer(hidden), self.logvar_layer(hidden)

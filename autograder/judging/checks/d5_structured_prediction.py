@@ -3,7 +3,7 @@
 import torch
 
 from autograder.judging.checks.common import check_test_score
-from helpers.checking import Submission, check, expect
+from helpers.checking import StudentError, Submission, check, expect, fail
 from helpers.checks.common import sampling, vae_model
 from helpers.checks.common.architecture import expect_all_used
 from helpers.checks.common.trial import expect_training_mode
@@ -14,6 +14,7 @@ from helpers.checks.d5_structured_prediction import (
     baseline_trial,
     findings,
     new_baseline,
+    predicted,
     some_quarters,
     trial,
 )
@@ -29,8 +30,16 @@ def zero_condition_is_a_condition(submission: Submission) -> None:
 def the_class_takes_labels_too(submission: Submission) -> None:
     """The class is still that of the last deliverable: it takes conditions of any length."""
     model = new_vae(submission, 10)
-    vae_model.expect_encoder_shapes(model, lambda n_images: torch.eye(10)[:n_images])
-    vae_model.expect_decoder_shapes(model, lambda n_images: torch.eye(10)[:n_images])
+    try:
+        vae_model.expect_encoder_shapes(model, lambda n_images: torch.eye(10)[:n_images])
+        vae_model.expect_decoder_shapes(model, lambda n_images: torch.eye(10)[:n_images])
+    except StudentError as error:
+        if error.kind != "error":
+            raise
+        fail(
+            f"With conditional_vec_dim=10, the class does not work ({error.message}).",
+            "Compute the sizes of its layers from conditional_vec_dim.",
+        )
 
 
 @check("architecture", points=1)
@@ -44,7 +53,9 @@ def sampling_is_as_it_was(submission: Submission) -> None:
 @check("baseline_network", points=2)
 def baseline_uses_all_of_itself(submission: Submission) -> None:
     """Every parameter of the baseline has a part in its image."""
-    answer = new_baseline(submission).differentiate("", some_quarters(5))
+    model, quarters = new_baseline(submission), some_quarters(5)
+    predicted(model, quarters)
+    answer = model.differentiate("", quarters)
     expect_all_used(answer.parameters)
 
 

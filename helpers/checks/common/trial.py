@@ -198,7 +198,9 @@ class Trial:
         outputs = {1 - place: "reconstructions", 2: "means", 3: "log variances"}
         for output, (argument, name) in enumerate(outputs.items()):
             if returned and not all(
-                any(close(call[argument], made[output]) for made in returned)
+                any(
+                    close(call[argument].reshape(-1), made[output].reshape(-1)) for made in returned
+                )
                 for call in given
                 if len(call) > argument
             ):

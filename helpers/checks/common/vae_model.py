@@ -156,13 +156,15 @@ def expect_decoder_shapes(
     expect_kept(model, "decoder", inputs)
 
 
-def expect_sigmoid_last(model: Object, inputs: Tensor, part: str = "decoder") -> None:
+def expect_sigmoid_last(
+    model: Object, inputs: Tensor, part: str = "decoder", what: str = "decoder"
+) -> None:
     """Fail if the last layer that the decoder (or another part) applies is no Sigmoid."""
     steps = computed(model, part, inputs)
     last = layer_name(steps[-1]) if steps else ""
     expect(
         last == "Sigmoid" or last not in LAYERS.values(),
-        f"The {part or 'model'} ends in a {last}.",
+        f"The {what} ends in a {last}.",
         "It should end in a Sigmoid, which gives each pixel a probability of its own.",
     )
 
