@@ -16,7 +16,15 @@ from helpers.checking import (
     expect_tensor,
     fail,
 )
-from helpers.checks.common import architecture, sampling, settings, tiny, vae_loss, vae_model
+from helpers.checks.common import (
+    architecture,
+    sampling,
+    settings,
+    tiny,
+    vae_loss,
+    vae_model,
+    vae_parts,
+)
 from helpers.checks.common.images import random_images
 from helpers.checks.common.results import check_budget, check_reported, once
 from helpers.checks.common.standin import function_with, is_right
@@ -98,8 +106,8 @@ def encoder_reads_image_and_condition(submission: Submission) -> None:
     """The encoder, an nn.Sequential, maps (N, 784 + C) to (N, hidden_dim)."""
     model = new_vae(submission, N_CLASSES)
     architecture.expect_sequential(model, "encoder")
-    vae_model.expect_encoder_shapes(model, some_vectors)
-    vae_model.expect_head_shapes(model)
+    vae_parts.expect_encoder_shapes(model, some_vectors)
+    vae_parts.expect_head_shapes(model)
 
 
 @check("architecture", points=4)
@@ -107,9 +115,9 @@ def decoder_reads_code_and_condition(submission: Submission) -> None:
     """The decoder, an nn.Sequential ending in a Sigmoid, maps (N, Z + C) to images."""
     model = new_vae(submission, N_CLASSES)
     architecture.expect_sequential(model, "decoder")
-    vae_model.expect_decoder_shapes(model, some_vectors)
+    vae_parts.expect_decoder_shapes(model, some_vectors)
     codes = 10 * torch.randn(50, LATENT_DIM + N_CLASSES)
-    vae_model.expect_sigmoid_last(model, codes)
+    vae_parts.expect_sigmoid_last(model, codes)
     architecture.expect_black_to_white(model, codes)
 
 
@@ -129,8 +137,8 @@ def condition_follows_the_code(submission: Submission) -> None:
 def without_a_condition_nothing_changes(submission: Submission) -> None:
     """With conditional_vec_dim=0 the model is the unconditional one of the last deliverable."""
     model = new_vae(submission)
-    vae_model.expect_encoder_shapes(model)
-    vae_model.expect_decoder_shapes(model)
+    vae_parts.expect_encoder_shapes(model)
+    vae_parts.expect_decoder_shapes(model)
     try:
         model.call("", random_images(3))
     except StudentError as error:

@@ -9,7 +9,15 @@ from torch.nn import functional
 from torchvision.transforms.functional import crop
 
 from helpers.checking import Object, Submission, check, close, expect, expect_tensor
-from helpers.checks.common import architecture, sampling, settings, tiny, vae_loss, vae_model
+from helpers.checks.common import (
+    architecture,
+    sampling,
+    settings,
+    tiny,
+    vae_loss,
+    vae_model,
+    vae_parts,
+)
 from helpers.checks.common.images import random_images, some_digits
 from helpers.checks.common.results import RUN_AGAIN, check_reported, expect_low, once
 from helpers.checks.common.standin import is_right
@@ -119,7 +127,7 @@ def baseline_maps_quarters_to_images(submission: Submission) -> None:
             what=f"The baseline's output for {n_images} quarters",
             hint="Its Sigmoid is followed by nn.Unflatten(1, (1, 28, 28)).",
         )
-        vae_model.expect_sigmoid_last(model, quarters, "", what="baseline")
+        vae_parts.expect_sigmoid_last(model, quarters, "", what="baseline")
         low, high = float(images.min()), float(images.max())
         expect(
             low >= 0 and high <= 1,
@@ -151,12 +159,12 @@ def encoder_and_decoder_read_the_quarter(submission: Submission) -> None:
     """With C = 196, the encoder maps (N, 784 + C) to hidden, the decoder (N, Z + C) to images."""
     model = new_vae(submission, QUARTER_DIM)
     architecture.expect_sequential(model, "encoder")
-    vae_model.expect_encoder_shapes(model, some_quarters)
-    vae_model.expect_head_shapes(model)
+    vae_parts.expect_encoder_shapes(model, some_quarters)
+    vae_parts.expect_head_shapes(model)
     architecture.expect_sequential(model, "decoder")
-    vae_model.expect_decoder_shapes(model, some_quarters)
+    vae_parts.expect_decoder_shapes(model, some_quarters)
     codes = 10 * torch.randn(50, LATENT_DIM + QUARTER_DIM)
-    vae_model.expect_sigmoid_last(model, codes)
+    vae_parts.expect_sigmoid_last(model, codes)
     architecture.expect_black_to_white(model, codes)
 
 

@@ -4,7 +4,7 @@ import torch
 
 from autograder.judging.checks.common import check_test_score
 from helpers.checking import StudentError, Submission, check, expect, fail
-from helpers.checks.common import sampling, vae_model
+from helpers.checks.common import sampling, vae_model, vae_parts
 from helpers.checks.common.architecture import expect_all_used
 from helpers.checks.common.trial import expect_training_mode
 from helpers.checks.common.vae_model import new_vae
@@ -31,8 +31,8 @@ def the_class_takes_labels_too(submission: Submission) -> None:
     """The class is still that of the last deliverable: it takes conditions of any length."""
     model = new_vae(submission, 10)
     try:
-        vae_model.expect_encoder_shapes(model, lambda n_images: torch.eye(10)[:n_images])
-        vae_model.expect_decoder_shapes(model, lambda n_images: torch.eye(10)[:n_images])
+        vae_parts.expect_encoder_shapes(model, lambda n_images: torch.eye(10)[:n_images])
+        vae_parts.expect_decoder_shapes(model, lambda n_images: torch.eye(10)[:n_images])
     except StudentError as error:
         if error.kind != "error":
             raise

@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from helpers.checking import (
     CheckFailedError,
-    Object,
     StudentError,
     Submission,
     close,
@@ -23,6 +22,7 @@ from helpers.checking.expect import agree
 from helpers.checks.common import tiny
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
+from helpers.checks.common.misled import misled
 from helpers.checks.common.standin import function_with
 
 #: The loss of a model, given what it was shown, the images and their labels.
@@ -80,16 +80,18 @@ class Trial:
     ) -> None:
         self.wrong = wrong or {}
         self.lr, self.records, self.function = lr, records, function
-        self._condition, self._condition_text = condition, condition_text
-        self._condition_recorder, self._replaced = recorder, replaced or {}
+        self.condition, self.condition_text = condition, condition_text
+        self.condition_recorder, self._replaced = recorder, replaced or {}
         self._submission = submission
         self._new: Callable[[], nn.Module] = partial(getattr(tiny, model), *sizes)
         self._loss, self._reported = loss, reported or loss
-        self._start = self._new().state_dict()
+        #: The parameters before the training.
+        self.start = self._new().state_dict()
         #: Whether what was returned holds on to what gradients need.
         self.keeps_graph = False
         self.criterion = submission.build(criterion)
-        self._loss_records = criterion.startswith(tiny.__name__)
+        #: Whether the loss keeps what it is given.
+        self.loss_records = criterion.startswith(tiny.__name__)
         self._build = partial(submission.build, f"{tiny.__name__}.{model}", *sizes)
         self._prepare(N_IMAGES, BATCH_SIZE)
 
@@ -102,7 +104,7 @@ class Trial:
         self.counts = torch.tensor([float(len(x)) for x in self.images.split(batch_size)])
         submission = self._submission
         self.model = self._build()
-        self.model.load(self._start)
+        self.model.load(self.start)
         dataset = submission.build("torch.utils.data.TensorDataset", self.images, self.labels)
         self.loader = submission.build("helpers.data.Loader", dataset, batch_size)
         parameters = self.model.call("parameters")
@@ -147,9 +149,10 @@ class Trial:
 
     def shown(self) -> list[Tensor]:
         """The inputs of the model that it was trained on, batch by batch, over all epochs."""
-        return self._trained_on("recorder")
+        return self.trained_on("recorder")
 
-    def _trained_on(self, recorder: str) -> list[Tensor]:
+    def trained_on(self, recorder: str) -> list[Tensor]:
+        """What one of the model's recorders saw in the calls that the model was trained on."""
         inputs, used = (self._recorded(name, recorder) for name in ("inputs", "trained_on"))
         calls = zip(inputs, used, strict=False)
         return [x for x, trained_on in calls if trained_on is True and isinstance(x, Tensor)]
@@ -167,45 +170,6 @@ class Trial:
     def _recorded(self, name: str, recorder: str = "recorder") -> list[Any]:
         values = self.model.get(f"{recorder}.{name}")
         return values if isinstance(values, list) else []
-
-    def misled(self) -> str:
-        """What else than it should the model or the loss was given in the training, or ""."""
-        if self.optimizer.get("rates") == [] and not same_state(self.model.state(), self._start):
-            return f"{self.function} does not use the optimizer that it is given."
-        images, labels = self.images.split(self.batch_size), self.labels.split(self.batch_size)
-        shown = self.shown()
-        if self._condition is not None:
-            shown = self._trained_on(self._condition_recorder)
-            for x, its_images, its_labels in zip(shown, images, labels, strict=False):
-                if not close(x, self._condition(its_images, its_labels)):
-                    return f"The model is not given {self._condition_text} of each batch."
-        elif not self.records:
-            for x, its_images in zip(shown, images, strict=False):
-                if not close(x.reshape(-1), its_images.reshape(-1)):
-                    return "The model is not given the images as they come from the loader."
-        return self._loss_misled(images) if self._loss_records else ""
-
-    def _loss_misled(self, images: Sequence[Tensor]) -> str:
-        """What else than it should the loss was given, or ""."""
-        given, place = _recorded_tensors(self.criterion, "given"), self.criterion.get("images_at")
-        if not given:
-            return f"{self.function} does not use the loss that it is given."
-        place = 1 if place != 0 else 0
-        for batch in images:
-            if not any(close(batch.reshape(-1), call[place].reshape(-1)) for call in given):
-                return "The loss is not given the images of each batch, as they are."
-        returned = _recorded_tensors(self.model, "returned")
-        outputs = {1 - place: "reconstructions", 2: "means", 3: "log variances"}
-        for output, (argument, name) in enumerate(outputs.items()):
-            if returned and not all(
-                any(
-                    close(call[argument].reshape(-1), made[output].reshape(-1)) for made in returned
-                )
-                for call in given
-                if len(call) > argument
-            ):
-                return f"The loss is not given the {name} that the model returned."
-        return ""
 
     def rates(self) -> list[float]:
         """The learning rate of each step so far: students may change it as they go."""
@@ -257,7 +221,7 @@ class Trial:
 
     def _restarted(self) -> nn.Module:
         model = self._new()
-        model.load_state_dict(self._start)
+        model.load_state_dict(self.start)
         return model
 
     def _batches(self) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -265,20 +229,6 @@ class Trial:
         images, labels = self.images.split(self.batch_size), self.labels.split(self.batch_size)
         inputs = (self.shown() if self.records else []) or images
         return [(x, images[n % len(images)], labels[n % len(images)]) for n, x in enumerate(inputs)]
-
-
-def _recorded_tensors(recorder: Object, name: str) -> list[list[Tensor]]:
-    """What a model or a loss of the kit recorded, call by call; [] if it records nothing."""
-    try:
-        calls = recorder.get(name)
-    except StudentError:
-        return []
-    calls = calls if isinstance(calls, list) else []
-    return [
-        call
-        for call in calls
-        if isinstance(call, list) and len(call) > 1 and all(isinstance(t, Tensor) for t in call)
-    ]
 
 
 #: Creates a trial from a submission and a learning rate.
@@ -447,7 +397,7 @@ def expect_mean_loss(trial: Trial) -> None:
         fail(
             f"{trial.function} returned {value:.5f}; the mean loss over the {len(trial.images)} "
             f"images is {right:.5f}.",
-            likely_cause(value, causes, trial.misled()),
+            likely_cause(value, causes, misled(trial)),
         )
     expect(
         not trial.keeps_graph,
@@ -474,7 +424,7 @@ def expect_right_steps(trial: Trial, hint: str) -> None:
             fail(message)
     fail(
         "After two epochs the parameters are not where gradient descent leads.",
-        trial.misled() or hint,
+        misled(trial) or hint,
     )
 
 

@@ -125,8 +125,8 @@ def head_posterior(model: Object, inputs: Tensor) -> tuple[Tensor, Tensor]:
     mu = model.apply("mu_layer", hidden, what="mu_layer's output")
     logvar = model.apply("logvar_layer", hidden, what="logvar_layer's output")
     # A channel axis too many, (N, 1, Z), costs the check of that shape and not the result.
+    expect(mu.ndim > 1 and mu.shape == logvar.shape, "mu and logvar should both be (N, Z).")
     mu, logvar = mu.flatten(1), logvar.flatten(1)
-    expect(mu.shape == logvar.shape, "mu and logvar should both be (N, Z).")
     return mu, logvar
 
 
