@@ -417,13 +417,13 @@ def several_answers_beat_one(submission: Submission) -> str:
 
 
 @check("result", points=1)
-def model_that_is_handed_in_is_within_its_budget(submission: Submission) -> str:
+def checkpoint_is_within_its_budget(submission: Submission) -> str:
     """The trained conditional VAE has no more parameters than allowed."""
     return settings.within_budget(submission.checkpoint("cvae"), D5)
 
 
 @check("result", points=1)
-def baseline_that_is_handed_in_is_within_its_budget(submission: Submission) -> str:
+def baseline_is_within_its_budget(submission: Submission) -> str:
     """The trained baseline has no more parameters than allowed."""
     return settings.within_budget(submission.checkpoint("baseline"), D5)
 
