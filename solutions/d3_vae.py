@@ -64,8 +64,10 @@ draw_vae(MNIST(train=False, transform=transforms.ToTensor())[0][0])
 #
 # The first term wants codes that say as much as possible about the image; the second wants them to
 # look like draws from $\mathcal{N}(0, I)$. The balance makes the map: close to the origin, and
-# without gaps. $-L$ is a lower bound of $\log p_\theta(x)$, the **evidence lower bound** or ELBO; a
-# later deliverable derives it.
+# without gaps. For pixels that are black or white, 0 or 1, $-L$ is a lower bound of $\log
+# p_\theta(x)$, the **evidence lower bound** or ELBO; a later deliverable derives it. MNIST has some
+# grey pixels too. For them the first term is still a sensible cost, but no longer the logarithm of
+# a probability.
 #
 # ## Task 1: the model
 #
@@ -76,12 +78,16 @@ draw_vae(MNIST(train=False, transform=transforms.ToTensor())[0][0])
 # $$z = \mu + \sigma \odot \varepsilon, \qquad
 # \sigma = \exp\!\left(\tfrac{1}{2} \log \sigma^2\right) .$$
 #
-# Now $z$ is an ordinary function of $\mu$ and $\sigma$.
+# Now $z$ is an ordinary function of $\mu$ and $\sigma$. Each call draws new noise for each image
+# and each dimension, in training and in evaluation mode alike. Set no seed in there: that would
+# also fix all other random numbers of the notebook.
 #
 # **The layers.** `encoder` takes the images to a hidden vector; the linear layers `mu_layer` and
-# `logvar_layer` read $\mu$ and $\log \sigma^2$ off it; `decoder` takes a code back to an image,
-# with a Sigmoid at the end. Three linear layers of one width in encoder and decoder are a good
-# start. Leave the argument `conditional_vec_dim` alone for now: the next deliverable needs it.
+# `logvar_layer` read $\mu$ and $\log \sigma^2$ off it, with no activation after them; `decoder`
+# takes a code back to an image, with one Sigmoid at the end. Three linear layers of one width in
+# encoder and decoder are a good start; other layers, Dropout and BatchNorm are welcome. `forward`
+# leaves the images that it is given as they are. The argument `conditional_vec_dim` can wait: the
+# next deliverable needs it.
 
 
 # %% solution="model_class"
@@ -176,7 +182,9 @@ check("d3_vae.forward")
 # Both terms are **sums** over an image's pixels and a code's dimensions, and the loss is the
 # **mean** over the $N$ images of the batch. Mind which is which: averaging the cross-entropy over
 # 784 pixels would make the KL divergence 784 times as important, and the best code would then say
-# nothing at all. That is known as posterior collapse.
+# nothing at all. That is known as posterior collapse. Return the tensor, so that gradients can be
+# computed from it, and mind pixels that are exactly 0 or 1: $\log 0$ is infinite, and
+# `nn.functional.binary_cross_entropy` takes care of that.
 
 
 # %% solution="loss_function" common="vae_loss"
@@ -194,7 +202,8 @@ check("d3_vae.loss")
 
 # %% given="model"
 train_loader = Loader(MNIST(train=True, transform=transforms.ToTensor()), batch_size, shuffle=True)
-test_loader = Loader(MNIST(train=False, transform=transforms.ToTensor()), batch_size)
+test_set = MNIST(train=False, transform=transforms.ToTensor())
+test_loader = Loader(test_set, batch_size)
 
 set_seed(0)
 model = myVAE(input_dim=28 * 28, hidden_dim=hidden_dim, latent_dim=latent_dim).to(device)
@@ -207,9 +216,9 @@ check("d3_vae.settings")
 # %% [markdown]
 # ## Task 4: one epoch of training
 #
-# As before, with the new loss. One code is drawn for each image of a batch: a single draw is a
-# noisy estimate of the expectation over all codes, and over thousands of images that is good
-# enough.
+# As before, with the new loss: the one that `train_epoch` is given, as its optimizer is. One code
+# is drawn for each image of a batch: a single draw is a noisy estimate of the expectation over all
+# codes, and over thousands of images that is good enough.
 
 
 # %% solution="train_epoch" common="vae_train_epoch"
@@ -248,7 +257,7 @@ plot_losses(
 
 # %% figure="variation"
 model.eval()
-test_images, _ = next(iter(test_loader))
+test_images = torch.stack([test_set[number][0] for number in range(32)])
 ten = test_images[:10]
 
 

@@ -9,7 +9,8 @@
 # training, and draw digits on demand.
 #
 # **Goal:** a training loss below **{{ max_loss }} nats per image** within {{ max_epochs }} epochs
-# and {{ max_parameters }} parameters, and digits on demand that a classifier recognises.
+# and {{ max_parameters }} parameters, and digits on demand that a classifier recognises, 7 of 10 at
+# least.
 
 # %% common="setup"
 
@@ -85,9 +86,10 @@ check("d4_cvae.one_hot")
 # - the encoder reads the flattened image **followed by** the condition, $(N, 784 + C)$;
 # - the decoder reads the code **followed by** the condition, $(N, Z + C)$.
 #
-# Keep this order everywhere. With `conditional_vec_dim=0` and no condition the class must do
-# exactly what it did before. And mind the difference between *no* condition and a condition that
-# happens to be all zeros: the second is a condition like any other.
+# Keep this order everywhere, and leave images and conditions as they are. With
+# `conditional_vec_dim=0` and no condition the class must do exactly what it did before. And mind
+# the difference between *no* condition and a condition that happens to be all zeros: the second is
+# a condition like any other.
 
 
 # %% solution="model_class" common="cvae"
@@ -129,7 +131,7 @@ check("d4_cvae.settings")
 
 # %% [markdown]
 # Now the labels are needed: make them one-hot vectors, and give them to the model along with the
-# images.
+# images. The loss and the optimizer are those that `train_epoch` is given.
 
 
 # %% solution="train_epoch"
@@ -169,8 +171,9 @@ check("d4_cvae.training")
 # %% [markdown]
 # ## Task 5: digits on demand
 #
-# To make a digit you need no image and no encoder: draw $z \sim \mathcal{N}(0, I)$, put the wanted
-# label's vector behind it, decode.
+# To make a digit you need no image and no encoder: draw $z \sim \mathcal{N}(0, I)$, one code for
+# each image, put the wanted label's vector after it, decode. Set no seed in there, leave the labels
+# as they are, and do not put the model into training mode.
 
 
 # %% solution="sample"

@@ -10,7 +10,9 @@
 # both, and compare them with the right yardstick.
 #
 # **Goal:** a training loss below **{{ max_loss }} nats per image** within {{ max_epochs }} epochs,
-# and a higher likelihood of the hidden quarters than the baseline's.
+# at most {{ max_parameters }} parameters in each of the two models, and a likelihood of the hidden
+# quarters that is higher than the baseline's, by more than {{ min_gain }} nats per
+# image.
 
 # %% common="setup"
 
@@ -50,8 +52,8 @@ draw_completion(MNIST(train=False, transform=transforms.ToTensor())[4][0])
 # ## Task 1: the visible quarter
 #
 # Images are arrays of rows: row 0 is at the top, column 0 at the left. The visible part is the
-# lower left quarter, rows 14 to 27 and columns 0 to 13, flattened row after row to {{ quarter_dim
-# }} numbers.
+# lower left quarter, rows 14 to 27 and columns 0 to 13, flattened row after row to
+# {{ quarter_dim }} numbers. Leave the images themselves as they are.
 
 
 # %% solution="quarter_function"
@@ -82,14 +84,16 @@ def uncovered(quarters):
     return images
 
 
-some = torch.stack([MNIST(train=True, transform=transforms.ToTensor())[n][0] for n in range(10)])
+digits = MNIST(train=True, transform=transforms.ToTensor())
+some = torch.stack([digits[number][0] for number in range(10)])
 plot_image_rows({"image": some, "visible": uncovered(lower_left_quarter(some))})
 
 # %% [markdown]
 # ## Task 2: the baseline
 #
 # Give it the capacity of the decoder: the same number of layers, of the same width, so that what
-# you compare later is the idea and not the size. It ends in a Sigmoid.
+# you compare later is the idea and not the size. It ends in one Sigmoid. It draws nothing at random
+# and gives one answer to one quarter; Dropout, which is idle in eval mode, is fine.
 
 
 # %% solution="baseline_class"
@@ -132,7 +136,9 @@ check("d5_structured_prediction.baseline_network")
 # ## Task 3: the conditional VAE and its loss
 #
 # Bring your `myVAE` and your `loss_function` from the last deliverable. If they are general enough,
-# nothing changes: the condition has 196 numbers in place of 10.
+# nothing changes: the condition has 196 numbers in place of 10. The class should still take
+# conditions of any length, from `conditional_vec_dim`, and a quarter that is all black is a
+# condition like any other.
 
 
 # %% solution="model_class" common="cvae"
@@ -150,13 +156,13 @@ check("d5_structured_prediction.loss")
 # ## Task 4: the settings
 #
 # `latent_dim` is between {{ min_latent_dim }} and {{ max_latent_dim }}, `n_epochs` at most
-# {{ max_epochs }}, for both models.
+# {{ max_epochs }}, for both models. Each may have at most {{ max_parameters }} parameters.
 
 # %% solution="choices" common="vae_choices"
 
 # %% given="model"
 train_loader = Loader(MNIST(train=True, transform=transforms.ToTensor()), batch_size, shuffle=True)
-test_loader = Loader(MNIST(train=False, transform=transforms.ToTensor()), batch_size)
+test_set = MNIST(train=False, transform=transforms.ToTensor())
 
 
 def cross_entropy(x_hat, x):
@@ -181,7 +187,8 @@ check("d5_structured_prediction.settings")
 # ## Task 5: one epoch of training
 #
 # For the VAE the images are given, and their quarters are the condition. For the baseline the
-# quarters are all that is given, and the whole images are the target.
+# quarters are all that is given, and the whole images are the target. Both functions use the loss
+# and the optimizer that they are given.
 
 
 # %% solution="train_both"
@@ -251,8 +258,9 @@ check("d5_structured_prediction.training")
 # ## Task 6: one answer of many
 #
 # At test time the image is not known, so the encoder has nothing to read: it was needed for
-# training only. Draw the code from the **prior**, put the quarter behind it, in the order of
-# training, and decode.
+# training only. Draw a code for each quarter from the **prior**, put the quarter after it, in the
+# order of training, and decode. Set no seed in there, leave the quarters as they are, and do not
+# put the model into training mode.
 
 
 # %% solution="completion"
@@ -277,7 +285,13 @@ def complete(model, quarters, latent_dim):
 # %% check="prediction"
 check("d5_structured_prediction.prediction")
 
-# %% [markdown] common="training"
+# %% [markdown]
+# ## Train
+#
+# Two trainings follow: the first cell calls your `train_baseline` once an epoch, the second your
+# `train_epoch`. Each draws the progress and keeps its result in the folder `checkpoints`. Run
+# again, they restore those results and do not train. To train anew after a change, delete the
+# folder and run the cell that builds the two models again before these.
 
 # %% train="baseline"
 baseline_history = train_or_restore(
@@ -320,7 +334,9 @@ plot_losses(
 # everywhere.
 
 # %% figure="completions"
-test_images, _ = next(iter(test_loader))
+baseline.eval()
+model.eval()
+test_images = torch.stack([test_set[number][0] for number in range(100)])
 ten = test_images[:10]
 quarters = lower_left_quarter(ten).to(device)
 set_seed(1)

@@ -3,7 +3,7 @@
 import torch
 
 from helpers.checking import Submission, check
-from helpers.checks.common import architecture, settings, vae_loss, vae_model
+from helpers.checks.common import architecture, settings, vae_loss, vae_model, vae_parts
 from helpers.checks.common.results import check_budget, check_reported, once
 from helpers.checks.common.sampling import check_sampling
 from helpers.checks.common.trial import check_training, vae_trial
@@ -19,13 +19,13 @@ def encoder_maps_images_to_hidden(submission: Submission) -> None:
     """The encoder, an nn.Sequential, maps images (N, 1, 28, 28) to (N, hidden_dim)."""
     model = new_vae(submission)
     architecture.expect_sequential(model, "encoder")
-    vae_model.expect_encoder_shapes(model)
+    vae_parts.expect_encoder_shapes(model)
 
 
 @check("architecture", points=4)
 def heads_map_hidden_to_latent(submission: Submission) -> None:
     """mu_layer and logvar_layer are Linear and map (N, hidden_dim) to (N, latent_dim)."""
-    vae_model.expect_head_shapes(new_vae(submission))
+    vae_parts.expect_head_shapes(new_vae(submission))
 
 
 @check("architecture", points=4)
@@ -33,13 +33,15 @@ def decoder_maps_codes_to_images(submission: Submission) -> None:
     """The decoder, an nn.Sequential, maps codes (N, latent_dim) to images (N, 1, 28, 28)."""
     model = new_vae(submission)
     architecture.expect_sequential(model, "decoder")
-    vae_model.expect_decoder_shapes(model)
+    vae_parts.expect_decoder_shapes(model)
 
 
 @check("architecture", points=3)
 def outputs_reach_from_black_to_white(submission: Submission) -> None:
     """The decoder ends in one Sigmoid: pixels lie in [0, 1] and can reach both ends."""
-    architecture.expect_black_to_white(new_vae(submission), 10 * torch.randn(50, LATENT_DIM))
+    model, codes = new_vae(submission), 10 * torch.randn(50, LATENT_DIM)
+    vae_parts.expect_sigmoid_last(model, codes)
+    architecture.expect_black_to_white(model, codes)
 
 
 check_sampling(

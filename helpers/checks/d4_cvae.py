@@ -1,14 +1,33 @@
 """The checks of deliverable 4 that students can see."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from helpers.checking import Object, Submission, check, expect, expect_tensor, fail
-from helpers.checks.common import architecture, sampling, settings, vae_loss, vae_model
+from helpers.checking import (
+    Object,
+    StudentError,
+    Submission,
+    check,
+    expect,
+    expect_close,
+    expect_tensor,
+    fail,
+)
+from helpers.checks.common import (
+    architecture,
+    sampling,
+    settings,
+    tiny,
+    vae_loss,
+    vae_model,
+    vae_parts,
+)
+from helpers.checks.common.images import random_images
 from helpers.checks.common.results import check_budget, check_reported, once
+from helpers.checks.common.standin import function_with, is_right
 from helpers.checks.common.trial import Trial, check_training, vae_trial
 from helpers.checks.common.vae_model import LATENT_DIM, new_vae, with_condition
 from helpers.checks.common.vae_results import Losses, check_losses, decode, trained_losses
@@ -19,9 +38,9 @@ D4 = get("d4_cvae")
 N_CLASSES = int(D4["n_classes"])
 
 
-def vectors(labels: Tensor) -> Tensor:
+def vectors(labels: Tensor, num_classes: int = N_CLASSES) -> Tensor:
     """One-hot vectors (N, C) of labels (N,)."""
-    return functional.one_hot(labels, N_CLASSES).float()
+    return (labels[:, None] == torch.arange(num_classes, device=labels.device)).float()
 
 
 def some_vectors(n_images: int) -> Tensor:
@@ -39,14 +58,47 @@ def one_hot_marks_the_label(submission: Submission) -> None:
         if isinstance(answer, Tensor) and not answer.is_floating_point():
             fail(f"{what} is {answer.dtype}, and should be float32.", "Call .float().")
         shape = (len(labels), n_classes)
-        output = expect_tensor(answer, shape, what=what, hint="Is num_classes used?")
-        expect(output.dtype is torch.float32, f"{what} is {output.dtype}, and should be float32.")
-        right = functional.one_hot(tensor, n_classes).float()
-        expect(
-            torch.equal(output, right),
+        output = expect_tensor(answer, shape, what=what, hint=_one_hot_hint(answer, tensor))
+        right = vectors(tensor, n_classes)
+
+        def causes(right: Tensor = right, tensor: Tensor = tensor) -> dict[str, Tensor]:
+            return {
+                "Zeros and ones are exchanged.": 1 - right,
+                "The ones are a place too far to the left: labels begin at 0.": right.roll(-1, 1),
+                "The ones are a place too far to the right: labels begin at 0.": right.roll(1, 1),
+                "The order is reversed: position 0 is the first.": right.flip(1),
+                "It holds the label itself, not a 1 at its place.": tensor[:, None].expand_as(right)
+                + torch.zeros_like(right),
+                "There are the labels in place of ones.": tensor[:, None] * right,
+                "They are all zeros.": torch.zeros_like(right),
+                "They are all ones.": torch.ones_like(right),
+            }
+
+        message = (
             f"one_hot of the labels {labels} has ones at other places than the labels, or other "
-            "numbers than 0 and 1.",
+            "numbers than 0 and 1."
         )
+        expect_close(output, right, message, causes, tolerance=1e-6)
+        # From another process all floating-point numbers come as float32.
+        function = submission.object("one_hot")
+        called = submission.build(f"{tiny.__name__}.Called", function, tensor, n_classes)
+        dtype = called.call("get_dtype")
+        expect(dtype == "torch.float32", f"{what} is {dtype}, and should be float32.")
+    architecture.expect_kept(submission, "one_hot", torch.tensor([3, 0, 9]), N_CLASSES)
+
+
+def _one_hot_hint(answer: object, labels: Tensor) -> str:
+    """The mistake that gives another shape."""
+    if not isinstance(answer, Tensor):
+        return ""
+    n_images, n_found = len(labels), tuple(answer.shape)
+    if n_found == (n_images, int(labels.max()) + 1):
+        return "That is the largest label plus one: pass num_classes on."
+    if len(n_found) == 2 and n_found[0] == n_images:
+        return "num_classes is the number of columns."
+    if len(n_found) == 2 and n_found[1] == n_images:
+        return "Rows and columns are exchanged: one row for each label."
+    return "One row for each label, with num_classes numbers."
 
 
 @check("architecture", points=4)
@@ -54,8 +106,8 @@ def encoder_reads_image_and_condition(submission: Submission) -> None:
     """The encoder, an nn.Sequential, maps (N, 784 + C) to (N, hidden_dim)."""
     model = new_vae(submission, N_CLASSES)
     architecture.expect_sequential(model, "encoder")
-    vae_model.expect_encoder_shapes(model, some_vectors)
-    vae_model.expect_head_shapes(model)
+    vae_parts.expect_encoder_shapes(model, some_vectors)
+    vae_parts.expect_head_shapes(model)
 
 
 @check("architecture", points=4)
@@ -63,19 +115,21 @@ def decoder_reads_code_and_condition(submission: Submission) -> None:
     """The decoder, an nn.Sequential ending in a Sigmoid, maps (N, Z + C) to images."""
     model = new_vae(submission, N_CLASSES)
     architecture.expect_sequential(model, "decoder")
-    vae_model.expect_decoder_shapes(model, some_vectors)
-    architecture.expect_black_to_white(model, 10 * torch.randn(50, LATENT_DIM + N_CLASSES))
+    vae_parts.expect_decoder_shapes(model, some_vectors)
+    codes = 10 * torch.randn(50, LATENT_DIM + N_CLASSES)
+    vae_parts.expect_sigmoid_last(model, codes)
+    architecture.expect_black_to_white(model, codes)
 
 
 @check("architecture", points=4)
 def condition_follows_the_image(submission: Submission) -> None:
-    """forward(x, c) gives the encoder the flattened image, and the condition behind it."""
+    """forward(x, c) gives the encoder the flattened image, and the condition after it."""
     vae_model.expect_forward_parameters(new_vae(submission, N_CLASSES), some_vectors(5))
 
 
 @check("architecture", points=4)
 def condition_follows_the_code(submission: Submission) -> None:
-    """forward(x, c) decodes a sample of N(mu, exp(logvar)), with the condition behind it."""
+    """forward(x, c) decodes a sample of N(mu, exp(logvar)), with the condition after it."""
     vae_model.expect_forward_decodes(new_vae(submission, N_CLASSES), some_vectors(5))
 
 
@@ -83,8 +137,17 @@ def condition_follows_the_code(submission: Submission) -> None:
 def without_a_condition_nothing_changes(submission: Submission) -> None:
     """With conditional_vec_dim=0 the model is the unconditional one of the last deliverable."""
     model = new_vae(submission)
-    vae_model.expect_encoder_shapes(model)
-    vae_model.expect_decoder_shapes(model)
+    vae_parts.expect_encoder_shapes(model)
+    vae_parts.expect_decoder_shapes(model)
+    try:
+        model.call("", random_images(3))
+    except StudentError as error:
+        if error.kind != "error":
+            raise
+        fail(
+            f"Without a condition, forward raises {error.message}.",
+            "Then c is None: leave the image and the code as they are.",
+        )
     vae_model.expect_forward_parameters(model)
     vae_model.expect_forward_decodes(model)
 
@@ -106,17 +169,23 @@ def settings_are_within_the_rules(submission: Submission) -> None:
 settings.check_model_budget(__name__, points=2)
 
 
+def replaced(submission: Submission) -> dict[str, str]:
+    """What stands in for the student's one_hot, if that is not right: it has a check of its own."""
+    if is_right(lambda: one_hot_marks_the_label(submission)):
+        return {}
+    return {"one_hot": f"{__name__}.vectors"}
+
+
 def trial(submission: Submission, lr: float) -> Trial:
-    """The student's train_epoch on a tiny model, with a loss of the kit's own.
-
-    The right training uses the student's one_hot, so that its mistakes cost only its own check.
-    """
-
-    def condition(_: Tensor, labels: Tensor) -> Tensor:
-        answer = submission.call("one_hot", labels, N_CLASSES)
-        return expect_tensor(answer, (len(labels), N_CLASSES), what="What one_hot returns")
-
-    return vae_trial(submission, lr, sizes=[N_CLASSES], condition=condition)
+    """The student's train_epoch on a tiny model, with a loss of the kit's own."""
+    return vae_trial(
+        submission,
+        lr,
+        sizes=[N_CLASSES],
+        condition=lambda _, labels: vectors(labels),
+        condition_text="the one-hot vectors of the labels",
+        replaced=replaced(submission),
+    )
 
 
 check_training(
@@ -130,26 +199,52 @@ check_training(
 )
 
 
-def sample(submission: Submission, model: Object, labels: Tensor) -> Tensor:
-    """Images (N, 1, 28, 28) that the student's sample_digits draws for labels (N,)."""
-    output = submission.call("sample_digits", model, labels, LATENT_DIM)
-    return expect_tensor(output, (len(labels), 1, 28, 28), what="What sample_digits returns")
+def drawing_model(submission: Submission) -> Object:
+    """A new model of the student's; or one of the kit's if theirs cannot decode code and label."""
+    models: list[Object] = []
+
+    def decodes() -> None:
+        models.append(new_vae(submission, N_CLASSES))
+        codes = torch.randn(3, LATENT_DIM + N_CLASSES)
+        models[0].tensor("decoder", codes, shape=(3, 1, 28, 28), what="The decoder's output")
+
+    if is_right(decodes):
+        return models[0]
+    model = submission.build(f"{tiny.__name__}.DrawingModel", LATENT_DIM, N_CLASSES)
+    model.call("eval")
+    return model
+
+
+def sampler(submission: Submission, model: Object) -> Callable[[Tensor], Tensor]:
+    """The student's sample_digits: images (N, 1, 28, 28) that it draws for labels (N,)."""
+    function = function_with(submission, "sample_digits", replaced(submission))
+
+    def sample(labels: Tensor) -> Tensor:
+        output = function.call("", model, labels, LATENT_DIM)
+        return expect_tensor(output, (len(labels), 1, 28, 28), what="What sample_digits returns")
+
+    return sample
 
 
 @check("sampling", points=6)
 def samples_show_the_digits_asked_for(submission: Submission) -> None:
-    """sample_digits decodes the code and, behind it, the vector of each label."""
-    model = new_vae(submission, N_CLASSES)
+    """sample_digits decodes the code and, after it, the vector of each label."""
+    model = drawing_model(submission)
+    sample = sampler(submission, model)
     labels = torch.tensor([4, 0, 9]).repeat_interleave(400)
-    sampling.expect_prior_draws(model, lambda: sample(submission, model, labels), vectors(labels))
+    sampling.expect_prior_draws(model, lambda: sample(labels), vectors(labels), "sample_digits")
 
 
 @check("sampling", points=4)
 def samples_differ(submission: Submission) -> None:
-    """sample_digits draws a new code for each image, at each call."""
-    model = new_vae(submission, N_CLASSES)
-    first, second = (sample(submission, model, torch.full((20,), 3)) for _ in range(2))
-    sampling.expect_different_draws(first, second)
+    """sample_digits draws a new code for each image, at each call, and changes nothing else."""
+    model = drawing_model(submission)
+    sample, labels = sampler(submission, model), torch.full((20,), 3)
+    sampling.expect_different_draws(sample(labels), sample(labels))
+    sampling.expect_no_seed(submission, lambda: sample(labels), "sample_digits")
+    sampling.expect_mode_kept(model, "sample_digits")
+    if not replaced(submission):
+        architecture.expect_kept(submission, "sample_digits", model, labels, LATENT_DIM)
 
 
 @dataclass(frozen=True)

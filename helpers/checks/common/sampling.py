@@ -7,9 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from helpers.checking import Object, Submission, close, expect, expect_close, expect_tensor, fail
+from helpers.checking import (
+    Object,
+    StudentError,
+    Submission,
+    close,
+    expect,
+    expect_tensor,
+    fail,
+)
+from helpers.checks.common.architecture import expect_kept
 from helpers.checks.common.declaring import declare
-from helpers.checks.common.vae_model import LATENT_DIM, with_condition
+from helpers.checks.common.vae_model import LATENT_DIM, decoded, with_condition
 
 
 @dataclass(frozen=True)
@@ -31,51 +40,45 @@ class Sampler:
 
     def draw(self, model: Object, mu: Tensor, spread: Tensor) -> Tensor:
         """Codes like ``mu``, drawn by the student's method."""
-        what = f"What {self.method} returns"
-        return model.tensor(self.method, mu, spread, shape=tuple(mu.shape), what=what)
+        answer, what = model.call(self.method, mu, spread), f"What {self.method} returns"
+        if isinstance(answer, Tensor) and answer.is_floating_point() and answer.isnan().any():
+            negative = answer.isnan().reshape(-1).tolist() == (spread < 0).reshape(-1).tolist()
+            fail(
+                f"{what} has NaN in it.",
+                f"Is the root of {self.spread} taken, which may be negative? The standard "
+                "deviation is exp(logvar / 2)."
+                if negative and not self.takes_std
+                else "",
+            )
+        return expect_tensor(answer, tuple(mu.shape), what=what)
 
 
 REPARAMETERIZE = Sampler()
 
+#: Draws for each number, means and log variances with which a sampler is tried.
+N_DRAWS = 20_000
+MEANS, LOG_VARIANCES = (1.5, -0.7, 0.3), (-2.0, 0.6, 1.4)
+
+#: Mean and standard deviation of draws, (3,) each.
+Moments = tuple[Tensor, Tensor]
+
 
 def expect_right_spread(model: Object, sampler: Sampler = REPARAMETERIZE) -> None:
     """Fail unless samples have the mean and spread that are given, and are normally distributed."""
-    n_draws = 20_000
-    mu = torch.tensor([1.5, -0.7, 0.3]).expand(n_draws, -1).contiguous()
-    logvar = torch.tensor([-2.0, 0.6, 1.4])
-    right = torch.exp(logvar / 2)
+    mean, logvar = torch.tensor(MEANS), torch.tensor(LOG_VARIANCES)
+    mu, right = mean.expand(N_DRAWS, -1).contiguous(), torch.exp(logvar / 2)
     given = right if sampler.takes_std else logvar
-    z = sampler.draw(model, mu, given.expand(n_draws, -1).contiguous())
+    z = sampler.draw(model, mu, given.expand(N_DRAWS, -1).contiguous())
     means, spreads = z.mean(dim=0), z.std(dim=0)
-    formula = "mu + std * eps" if sampler.takes_std else "mu + exp(logvar / 2) * eps"
-    if not bool(((means - mu[0]).abs() < 5 * right / math.sqrt(n_draws)).all()):
-        dropped = bool((means.abs() < 5 * right / math.sqrt(n_draws)).all())
+    cause = _wrong_moments((means, spreads), mean, given, sampler)
+    if not bool(((means - mean).abs() < 5 * right / math.sqrt(N_DRAWS)).all()):
+        fail(f"For mu = {_text(mean)} the draws have a mean of {_text(means)}.", cause)
+    if not torch.allclose(spreads, right, rtol=0.04):
         fail(
-            f"For mu = {_text(mu[0])} the draws have a mean of {_text(means)}.",
-            "Is mu added?" if dropped else f"z = {formula}, with eps from torch.randn.",
+            f"For {sampler.spread} = {_text(given)} the draws have a standard deviation of "
+            f"{_text(spreads)}, and should have {_text(right)}.",
+            cause,
         )
-    variance_hint = "exp(logvar) is the variance: the standard deviation is exp(logvar / 2)."
-    if sampler.takes_std:
-        variance_hint = "It is already a standard deviation: do not square it."
-    expect_close(
-        spreads,
-        right,
-        f"For {sampler.spread} = {_text(given)} the draws have a standard deviation of "
-        f"{_text(spreads)}, and should have {_text(right)}.",
-        {
-            variance_hint: right**2,
-            "It is already a standard deviation: take no root, and no exp(std / 2).": right.sqrt()
-            if sampler.takes_std
-            else logvar.abs(),
-            "What is given is taken for a log variance.": torch.exp(given / 2),
-            "logvar itself is taken for the standard deviation.": logvar.abs(),
-            "eps should have a standard deviation of 1: torch.randn, not torch.rand.": right
-            / math.sqrt(12),
-            f"The spread does not depend on {sampler.spread}.": torch.ones(3),
-        },
-        f"z = {formula}, with eps from torch.randn.",
-        same=lambda a, b: torch.allclose(a, b, rtol=0.04),
-    )
     # The fourth moment tells a bell from a box: 3 for a Gaussian, 1.8 for a uniform one.
     fourth = ((z - mu) / spreads).pow(4).mean(dim=0)
     expect(
@@ -83,37 +86,158 @@ def expect_right_spread(model: Object, sampler: Sampler = REPARAMETERIZE) -> Non
         f"The noise is not Gaussian: its fourth moment is {_text(fourth)}, and should be 3.",
         "Use torch.randn_like.",
     )
+    expect_kept(model, sampler.method, mu[:5], given.expand(5, -1).contiguous())
+
+
+def _wrong_moments(found: Moments, mu: Tensor, given: Tensor, sampler: Sampler) -> str:
+    """The mistake that gives such means and standard deviations, or ""."""
+    std = given if sampler.takes_std else torch.exp(given / 2)
+    zero, one = torch.zeros(3), torch.ones(3)
+    alike = float(found[1].max()) < 1e-6
+    if alike and not any(torch.allclose(found[0], mean, atol=1e-3) for mean in (mu, zero)):
+        return "All images of a batch get the same noise: torch.randn_like(mu) draws for each."
+    known: dict[str, Moments] = {
+        "mu is missing.": (zero, std),
+        "There is no noise: mu itself is returned.": (mu, zero),
+        "Only zeros are returned.": (zero, zero),
+        "Neither mu nor the spread is used: this is the noise alone.": (zero, one),
+        f"The spread does not depend on {sampler.spread}: the noise is added as it is.": (mu, one),
+        "eps comes from torch.rand; it should come from torch.randn, with a standard deviation of "
+        "1 around 0.": (mu + std / 2, std / math.sqrt(12)),
+        "eps is uniform; it should come from torch.randn, with a standard deviation of 1.": (
+            mu,
+            std / math.sqrt(12),
+        ),
+        "mu and the standard deviation are exchanged.": (std, mu.abs()),
+        "mu is added twice.": (2 * mu, std),
+        "mu is subtracted.": (-mu, std),
+    }
+    if sampler.takes_std:
+        known |= {
+            "It is already a standard deviation: do not square it.": (mu, std**2),
+            "It is already a standard deviation: take no root.": (mu, std.sqrt()),
+            "It is already a standard deviation: take no exp(std / 2).": (mu, (std / 2).exp()),
+            "It is already a standard deviation: take no exp.": (mu, std.exp()),
+            "It is already a standard deviation: take no logarithm.": (mu, std.log().abs()),
+        }
+    else:
+        variance = "exp(logvar) is the variance: the standard deviation is exp(logvar / 2)."
+        known |= {
+            variance: (mu, std**2),
+            f"{variance} Half of the variance is taken.": (mu, std**2 / 2),
+            "logvar itself is taken for the standard deviation: that is exp(logvar / 2).": (
+                mu,
+                given.abs(),
+            ),
+            "Half of logvar is taken for the standard deviation: that is exp(logvar / 2).": (
+                mu,
+                given.abs() / 2,
+            ),
+            "The root is taken twice: exp(logvar / 2) is the standard deviation already.": (
+                mu,
+                std.sqrt(),
+            ),
+            "The variance is squared: the standard deviation is exp(logvar / 2).": (mu, std**4),
+            "The sign of logvar is wrong: the standard deviation is exp(+logvar / 2).": (
+                mu,
+                1 / std,
+            ),
+            "mu and logvar are exchanged.": (given, (mu / 2).exp()),
+        }
+    for cause, (mean, spread) in known.items():
+        near = (found[0] - mean).abs() < 0.03 * (spread + 0.1)
+        if bool(near.all()) and torch.allclose(found[1], spread, rtol=0.04, atol=1e-4):
+            return cause
+    scale = found[1] / std
+    centred = bool(((found[0] - mu).abs() < 0.03 * (found[1] + 0.1)).all())
+    if centred and float(scale.max()) < 1.05 * float(scale.min()):
+        return f"The noise is multiplied by {float(scale.mean()):.2g}: leave out that factor."
+    return ""
 
 
 def expect_fresh_noise(model: Object, sampler: Sampler = REPARAMETERIZE) -> None:
     """Fail unless each call, each image and each dimension gets its own noise."""
-    mu, spread = torch.zeros(500, 8), torch.full((500, 8), float(sampler.takes_std))
+    mu, spread = torch.full((500, 8), 0.5), torch.full((500, 8), 0.7)
     first, second = (sampler.draw(model, mu, spread) for _ in range(2))
     where = "torch.randn_like(mu) draws for each number."
-    expect(not close(first, second), "Two calls give the same draws.", "Set no seed in there.")
-    expect(float(first.std(dim=0).min()) > 0.5, "All images of a batch get the same noise.", where)
-    expect(float(first.std(dim=1).min()) > 0.05, "All dimensions get the same noise.", where)
+    if close(first, second):
+        random = float(first.std()) > 1e-4
+        fail(
+            "Two calls give the same draws.",
+            "Draw eps anew in each call, and set no seed." if random else "There is no noise.",
+        )
+    size = float(first.std())
+    shared = "All images of a batch get the same noise."
+    expect(float(first.std(dim=0).min()) > 0.5 * size, shared, where)
+    expect(float(first.std(dim=1).min()) > 0.05 * size, "All dimensions get the same noise.", where)
+    expect_no_seed(model.submission, lambda: sampler.draw(model, mu, spread), sampler.method)
+
+
+def expect_no_seed(submission: Submission, draw: Callable[[], object], name: str) -> None:
+    """Fail if what ``draw`` calls, ``name``, sets the seed of torch's random numbers."""
+    following = []
+    for seed in torch.randint(2**31, (2,)).tolist():
+        submission.seed(seed)
+        draw()
+        following.append(submission.ask("build", None, "torch.rand", 4))
+    submission.seed(int(torch.randint(2**31, (1,))))
+    expect(
+        not (isinstance(following[0], Tensor) and close(following[0], following[1])),
+        f"{name} sets the seed of torch's random numbers, for all of the notebook.",
+        "Set no seed in there.",
+    )
 
 
 def expect_sampling_gradients(model: Object, sampler: Sampler = REPARAMETERIZE) -> None:
-    """Fail unless the samples have the right derivatives with respect to mean and spread."""
+    """Fail unless the samples have the right derivatives with respect to mean and spread.
+
+    Right are those of z = mu + std * eps; else those of what is drawn from the same seed, since a
+    wrong formula is for another check.
+    """
     mu, spread = torch.randn(40, 5), torch.randn(40, 5)
     if sampler.takes_std:
         spread = 0.5 + spread.abs()
+    seed = int(torch.randint(2**31, (1,)))
+    model.submission.seed(seed)
     answer = model.differentiate(sampler.method, mu, spread, wrt=(0, 1))
     z = expect_tensor(answer.output, (40, 5), what=f"What {sampler.method} returns")
     for_spread = (z - mu) / (spread if sampler.takes_std else 2)
-    for name, gradient, right in (
-        ("mu", answer.inputs[0], torch.ones_like(mu)),
-        (sampler.spread, answer.inputs[1], for_spread),
+
+    def slope(which: int) -> Tensor:
+        """How the draws from the same seed change with mu or with the spread."""
+        ends = []
+        for step in (1e-2, -1e-2):
+            moved = [mu, spread]
+            moved[which] = moved[which] + step
+            model.submission.seed(seed)
+            ends.append(sampler.draw(model, moved[0], moved[1]))
+        return (ends[0] - ends[1]) / 2e-2
+
+    for which, name, right in (
+        (0, "mu", torch.ones_like(mu)),
+        (1, sampler.spread, for_spread),
     ):
+        gradient = answer.inputs[which]
+        if gradient is not None and close(gradient, right, 1e-3):
+            continue
+        actual = slope(which)
+        if gradient is None and not bool(actual.abs().max() > 1e-3):
+            continue  # z does not depend on it at all
         if gradient is None:
             fail(
                 f"No gradient reaches {name} through the draw.",
                 f"Compute z from mu and {sampler.spread} with torch operations: no torch.no_grad, "
-                "no .detach(), no .data, and no torch.normal.",
+                "no .detach(), no .data, no .sample() and no torch.normal.",
             )
-        expect(close(gradient, right, 1e-3), f"The gradient that reaches {name} is not dz/d{name}.")
+        if not bool(gradient.any()) and bool(actual.abs().max() > 1e-3):
+            fail(
+                f"The gradient that reaches {name} through the draw is zero.",
+                f"torch.normal draws without gradients: compute z from mu, {sampler.spread} and "
+                "eps.",
+            )
+        expect(
+            close(gradient, actual, 2e-2), f"The gradient that reaches {name} is not dz/d{name}."
+        )
 
 
 def _text(values: Tensor) -> str:
@@ -148,50 +272,133 @@ def check_sampling(
     declare(module, cell, points[2], "gradients_pass_through_the_draw", title, gradients)
 
 
-def expect_prior_draws(model: Object, draw: Callable[[], Tensor], condition: Tensor) -> None:
+def expect_prior_draws(
+    model: Object, draw: Callable[[], Tensor], condition: Tensor, name: str = "Your function"
+) -> None:
     """Fail unless ``draw`` decodes codes from N(0, I), followed by the condition.
 
     Args:
         model: a new one; its decoder is changed to depend strongly on the condition.
         draw: returns images (N, 1, 28, 28), sampled by the student's code with this model.
         condition: (N, C), of each image.
+        name: of the student's function.
     """
-    state = model.state("decoder")
-    first = next((name for name, value in state.items() if value.ndim == 2), "")
-    expect(bool(first), "The decoder has no Linear layer.")
-    state[first][:, -condition.shape[1] :] *= 10
-    model.load(state, "decoder")
+    _amplify(model, condition.shape[1])
+    _expect_encoder_unused(model, draw, name)
     images = draw()
     codes = torch.randn(len(condition), LATENT_DIM)
-    ours = model.tensor("decoder", with_condition(codes, condition), what="The decoder's output")
+    ours = decoded(model, with_condition(codes, condition))
     # Means over many draws for one condition agree; for another condition they would not.
     for c in condition.unique(dim=0):
         chosen = (condition == c).all(dim=1)
         ratio = float(images[chosen].var(dim=0).sum() / ours[chosen].var(dim=0).sum())
         expect(
-            ratio > 0.01,
+            ratio > 1e-6,
             "All images for one condition are the same.",
             "Draw a code for each image: torch.randn(n_images, latent_dim).",
         )
-        difference = float((images[chosen].mean(dim=0) - ours[chosen].mean(dim=0)).abs().mean())
+        mean = images[chosen].mean(dim=0)
+        difference = float((mean - ours[chosen].mean(dim=0)).abs().mean())
         between = float((ours[chosen].mean(dim=0) - ours[~chosen].mean(dim=0)).abs().mean())
-        expect(
-            difference < 0.2 * between,
-            "The images are not those of the condition that is asked for.",
-            "Decode torch.cat([z, c], dim=1): the code first, then the condition.",
+        if difference > 0.2 * between:
+            fail(
+                "The images are not those of the condition that is asked for.",
+                _wrong_inputs(model, images, codes, condition),
+            )
+        if not 0.75 < ratio < 1.33:
+            hint = "Draw each code once with torch.randn: no scale, and no mean of several draws."
+            uniform = decoded(model, with_condition(torch.rand_like(codes), condition))[chosen]
+            # Uniform codes lie around 0.5, so their images have another mean, too.
+            off = float((mean - uniform.mean(dim=0)).abs().mean())
+            if ratio < 0.3 and off < 0.5 * difference:
+                hint = "torch.rand draws from a box: use torch.randn."
+            fail(
+                f"The variance of the images is {ratio:.2f} times that of decoded draws from "
+                "N(0, I).",
+                hint,
+            )
+
+
+def _amplify(model: Object, condition_dim: int) -> None:
+    """Make a decoder depend strongly on its condition."""
+    state = model.state("decoder")
+    fits = (name for name, value in state.items() if value.ndim == 2)
+    first = next(fits, "")
+    expect(bool(first), "The decoder has no Linear layer.")
+    state[first][:, -condition_dim:] *= 10
+    model.load(state, "decoder")
+
+
+def _expect_encoder_unused(model: Object, draw: Callable[[], Tensor], name: str) -> None:
+    """Fail if the images change with mu_layer and logvar_layer, which are for images only."""
+    heads = ("mu_layer", "logvar_layer")
+    try:
+        states = [model.state(head) for head in heads]
+    except StudentError:
+        return
+    seed, answers = int(torch.randint(2**31, (1,))), []
+    for shift in (0.0, 0.0, 3.0):
+        for head, state in zip(heads, states, strict=True):
+            model.load({key: value + shift for key, value in state.items()}, head)
+        model.submission.seed(seed)
+        answers.append(draw())
+    for head, state in zip(heads, states, strict=True):
+        model.load(state, head)
+    model.submission.seed(int(torch.randint(2**31, (1,))))
+    if close(answers[0], answers[1], 1e-6) and not close(answers[0], answers[2], 1e-5):
+        fail(
+            f"{name} asks the encoder for a code.",
+            "There is no image for it to read: draw z from the prior, N(0, I), with torch.randn.",
         )
-        expect(
-            0.75 < ratio < 1.33,
-            f"The variance of the images is {ratio:.2f} times that of decoded draws from N(0, I).",
-            "torch.randn draws from N(0, I).",
-        )
+
+
+def _wrong_inputs(model: Object, images: Tensor, codes: Tensor, condition: Tensor) -> str:
+    """What the decoder was given instead of the code and the condition after it, or ""."""
+    known = {
+        "The condition comes before the code: put it after, torch.cat([z, c], dim=1).": torch.cat(
+            [condition, codes], dim=1
+        ),
+        "The decoder is not given the condition, but zeros.": with_condition(codes, 0 * condition),
+        "The decoder is given the first condition for all images.": with_condition(
+            codes, condition[:1].expand_as(condition)
+        ),
+        "The decoder is given the conditions in another order.": with_condition(
+            codes, condition[torch.randperm(len(condition))]
+        ),
+    }
+
+    def means(images: Tensor) -> Tensor:
+        """The mean image for each condition."""
+        kinds = condition.unique(dim=0)
+        return torch.stack([images[(condition == c).all(dim=1)].mean(dim=0) for c in kinds])
+
+    for cause, inputs in known.items():
+        if float((means(images) - means(decoded(model, inputs))).abs().mean()) < 0.02:
+            return cause
+    return ""
 
 
 def expect_different_draws(first: Tensor, second: Tensor) -> None:
     """Fail unless two calls, and the images of each call, differ."""
-    expect(not close(first, second), "Two calls give the same images.", "Set no seed in there.")
+    varied = float(first.std(dim=0).max()) > 1e-4
+    if close(first, second):
+        fail(
+            "Two calls give the same images.",
+            "Draw the codes anew in each call, and set no seed."
+            if varied
+            else "Draw a code for each image: torch.randn(n_images, latent_dim).",
+        )
     expect(
-        float(first.std(dim=0).max()) > 1e-4,
+        varied,
         "All images of a call are the same.",
         "Draw a code for each image: torch.randn(n_images, latent_dim).",
+    )
+
+
+def expect_mode_kept(model: Object, name: str) -> None:
+    """Fail if a call of the student's function has put a model from eval into training mode."""
+    expect(
+        model.get("training") is not True,
+        f"{name} puts the model into training mode.",
+        "Images are drawn in eval mode.",
     )

@@ -72,6 +72,12 @@ class TinyBaseline(TinyAutoencoder):
         super().__init__()
         self.encoder = nn.Sequential(self.recorder, nn.Linear(196, 3))
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 1, 28, 28), from quarters (N, 196)."""
+        if images.ndim != 2 or images.shape[1] != 196:
+            raise ValueError(f"the model takes quarters (N, 196), and not {tuple(images.shape)}")
+        return super().forward(images)
+
 
 class TinyVAE(nn.Module):
     """Like a variational autoencoder for images of 784 pixels, but without random numbers.
@@ -84,21 +90,44 @@ class TinyVAE(nn.Module):
     def __init__(self, condition_dim: int = 0, gives_code: bool = False) -> None:
         super().__init__()
         self.gives_code = gives_code
-        self.recorder = Recorder()
+        self.condition_dim = condition_dim
+        self.recorder, self.condition_recorder = Recorder(), Recorder()
+        #: What it returned, call by call.
+        self.returned: list[list[Tensor]] = []
         self.encoder = nn.Linear(784 + condition_dim, 6)
         self.decoder = nn.Linear(3 + condition_dim, 784)
 
     def forward(self, images: Tensor, c: Tensor | None = None) -> tuple[Tensor, ...]:
         """Images (N, ...), condition (N, C) -> images, mu (N, 3), logvar (N, 3), z (N, 3)."""
-        parts = [] if c is None else [c]
+        if self.condition_dim and c is None:
+            raise TypeError("the model is called without the condition: model(images, condition)")
+        if c is not None and tuple(c.shape) != (len(images), self.condition_dim):
+            right = (len(images), self.condition_dim)
+            raise ValueError(f"the condition should have shape {right}, not {tuple(c.shape)}")
+        parts = [] if c is None else [self.condition_recorder(c)]
         codes = self.encoder(torch.cat([self.recorder(images).flatten(1), *parts], dim=1))
         mu, logvar = codes.chunk(2, dim=1)
         z = mu + 0.1 * torch.exp(logvar / 2)
         x_hat = torch.sigmoid(self.decoder(torch.cat([z, *parts], dim=1))).view(images.shape)
+        self.returned.append([each.detach().clone() for each in (x_hat, mu, logvar)])
         return (x_hat, mu, logvar, z) if self.gives_code else (x_hat, mu, logvar)
 
 
-class TinyLoss:
+class RecordingLoss:
+    """Keeps what it is given, call by call."""
+
+    #: Which of its arguments are the images.
+    images_at = 1
+
+    def __init__(self) -> None:
+        self.given: list[list[Tensor]] = []
+
+    def record(self, *tensors: Tensor) -> None:
+        """Keep the arguments of one call."""
+        self.given.append([tensor.detach().clone() for tensor in tensors])
+
+
+class TinyLoss(RecordingLoss):
     """Takes the arguments of a variational autoencoder's loss, but computes something else.
 
     With it a check finds out whether a training loop uses the loss that it is given, and gives it
@@ -107,24 +136,63 @@ class TinyLoss:
 
     def __call__(self, x_hat: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         """The mean over a batch, a number."""
+        self.record(x_hat, x, mu, logvar)
         errors = ((1 + x) * (x_hat - x).square()).flatten(1).mean(dim=1)
         return (errors + 0.1 * mu.square().sum(dim=1) + 0.05 * logvar.exp().sum(dim=1)).mean()
 
 
-class TinySummedLoss:
+class TinySummedLoss(RecordingLoss):
     """The same loss, summed over the batch, for deliverable 8."""
 
     def __call__(self, x_hat: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         """The sum over a batch, a number."""
+        self.record(x_hat, x, mu, logvar)
         return len(x) * TinyLoss()(x_hat, x, mu, logvar)
 
 
-class TinyElbo:
+class TinyElbo(RecordingLoss):
     """The summed loss with the arguments of deliverable 7."""
+
+    images_at = 0
 
     def __call__(self, x: Tensor, theta: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """The sum over a batch, a number."""
+        self.record(x, theta, mean, log_var)
         return TinySummedLoss()(theta, x, mean, log_var)
+
+
+class RecordingMSELoss(RecordingLoss, nn.MSELoss):
+    """nn.MSELoss that keeps what it is given."""
+
+    def __init__(self) -> None:
+        nn.MSELoss.__init__(self)
+        RecordingLoss.__init__(self)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The mean squared error."""
+        self.record(input, target)
+        return super().forward(input, target)
+
+
+class DrawingModel(nn.Module):
+    """With the parts of a conditional VAE that code for drawing needs, in small.
+
+    Args:
+        latent_dim: numbers in a code.
+        condition_dim: numbers in a condition.
+    """
+
+    def __init__(self, latent_dim: int, condition_dim: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(784 + condition_dim, 32), nn.Tanh())
+        self.mu_layer, self.logvar_layer = nn.Linear(32, latent_dim), nn.Linear(32, latent_dim)
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim + condition_dim, 32),
+            nn.Tanh(),
+            nn.Linear(32, 784),
+            nn.Sigmoid(),
+            nn.Unflatten(1, (1, 28, 28)),
+        )
 
 
 class TinyVQVAE(nn.Module):
@@ -149,11 +217,12 @@ class Called:
     Args:
         function: the student's.
         argument: what it is called with.
+        more: further arguments.
     """
 
-    def __init__(self, function: Callable[[Tensor], object], argument: Tensor) -> None:
+    def __init__(self, function: Callable[..., object], argument: Tensor, *more: object) -> None:
         self._argument = argument
-        self._result = function(argument)
+        self._result = function(argument, *more)
         if self._result is argument:
             self._result = argument.clone()
 
@@ -164,3 +233,7 @@ class Called:
     def get_argument(self) -> Tensor:
         """The tensor, after the call."""
         return self._argument
+
+    def get_dtype(self) -> str:
+        """The dtype of what the function returned, such as ``torch.float32``."""
+        return str(getattr(self._result, "dtype", ""))

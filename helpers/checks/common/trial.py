@@ -14,16 +14,21 @@ from helpers.checking import (
     Submission,
     close,
     expect,
-    expect_close,
     expect_number,
     fail,
+    likely_cause,
 )
+from helpers.checking.expect import agree
 from helpers.checks.common import tiny
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
+from helpers.checks.common.misled import misled
+from helpers.checks.common.standin import function_with
 
 #: The loss of a model, given what it was shown, the images and their labels.
 BatchLoss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+#: Computes what a model is given besides its input, (N, C), from the images and their labels.
+Condition = Callable[[Tensor, Tensor], Tensor]
 
 N_IMAGES, BATCH_SIZE = 13, 5
 #: Number of images in each batch.
@@ -48,6 +53,11 @@ class Trial:
         records: whether the model is shown something other than the images.
         wrong: what a mistake makes of ``loss`` and of ``reported``, by a sentence about it.
         function: the name of the student's training function.
+        condition: what the model should be given besides the images, or instead of them; computed
+            from the images and their labels.
+        condition_text: what that is called, such as "one_hot(labels, 10)".
+        recorder: the path of the recorder in the model that sees it.
+        replaced: right functions for some of the notebook's; see :class:`standin.StandIn`.
     """
 
     def __init__(
@@ -63,14 +73,25 @@ class Trial:
         records: bool = False,
         wrong: Mapping[str, tuple[BatchLoss, BatchLoss]] | None = None,
         function: str = "train_epoch",
+        condition: Condition | None = None,
+        condition_text: str = "the condition",
+        recorder: str = "condition_recorder",
+        replaced: Mapping[str, str] | None = None,
     ) -> None:
         self.wrong = wrong or {}
         self.lr, self.records, self.function = lr, records, function
+        self.condition, self.condition_text = condition, condition_text
+        self.condition_recorder, self._replaced = recorder, replaced or {}
         self._submission = submission
         self._new: Callable[[], nn.Module] = partial(getattr(tiny, model), *sizes)
         self._loss, self._reported = loss, reported or loss
-        self._start = self._new().state_dict()
+        #: The parameters before the training.
+        self.start = self._new().state_dict()
+        #: Whether what was returned holds on to what gradients need.
+        self.keeps_graph = False
         self.criterion = submission.build(criterion)
+        #: Whether the loss keeps what it is given.
+        self.loss_records = criterion.startswith(tiny.__name__)
         self._build = partial(submission.build, f"{tiny.__name__}.{model}", *sizes)
         self._prepare(N_IMAGES, BATCH_SIZE)
 
@@ -83,7 +104,7 @@ class Trial:
         self.counts = torch.tensor([float(len(x)) for x in self.images.split(batch_size)])
         submission = self._submission
         self.model = self._build()
-        self.model.load(self._start)
+        self.model.load(self.start)
         dataset = submission.build("torch.utils.data.TensorDataset", self.images, self.labels)
         self.loader = submission.build("helpers.data.Loader", dataset, batch_size)
         parameters = self.model.call("parameters")
@@ -108,7 +129,10 @@ class Trial:
 
     def _run(self) -> Any:
         device = self._submission.build("torch.device", "cpu")
-        return self._submission.call(self.function, self.model, *self._arguments, device)
+        function = function_with(self._submission, self.function, self._replaced)
+        answer = function.call("", self.model, *self._arguments, device)
+        self.keeps_graph = function.get("keeps_graph") is True
+        return answer
 
     def _own_batch_size(self) -> int:
         """The notebook's ``batch_size``, or 0 if there is none."""
@@ -125,7 +149,12 @@ class Trial:
 
     def shown(self) -> list[Tensor]:
         """The inputs of the model that it was trained on, batch by batch, over all epochs."""
-        calls = zip(self._recorded("inputs"), self._recorded("trained_on"), strict=False)
+        return self.trained_on("recorder")
+
+    def trained_on(self, recorder: str) -> list[Tensor]:
+        """What one of the model's recorders saw in the calls that the model was trained on."""
+        inputs, used = (self._recorded(name, recorder) for name in ("inputs", "trained_on"))
+        calls = zip(inputs, used, strict=False)
         return [x for x, trained_on in calls if trained_on is True and isinstance(x, Tensor)]
 
     def modes(self) -> list[bool]:
@@ -138,8 +167,8 @@ class Trial:
         calls = zip(self._recorded("was_training"), self._recorded("trained_on"), strict=False)
         return [mode is True for mode, trained_on in calls if trained_on is True]
 
-    def _recorded(self, name: str) -> list[Any]:
-        values = self.model.get(f"recorder.{name}")
+    def _recorded(self, name: str, recorder: str = "recorder") -> list[Any]:
+        values = self.model.get(f"{recorder}.{name}")
         return values if isinstance(values, list) else []
 
     def rates(self) -> list[float]:
@@ -192,7 +221,7 @@ class Trial:
 
     def _restarted(self) -> nn.Module:
         model = self._new()
-        model.load_state_dict(self._start)
+        model.load_state_dict(self.start)
         return model
 
     def _batches(self) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -214,6 +243,9 @@ def mse_trial(
     view: Callable[[Tensor], Tensor] = lambda images: images,
     records: bool = False,
     function: str = "train_epoch",
+    condition: Condition | None = None,
+    condition_text: str = "the condition",
+    replaced: Mapping[str, str] | None = None,
 ) -> Trial:
     """A trial with the mean squared error, on a tiny model that takes ``view`` of the images.
 
@@ -227,15 +259,15 @@ def mse_trial(
         submission,
         lr,
         model=model,
-        criterion="torch.nn.MSELoss",
+        criterion=f"{tiny.__name__}.RecordingMSELoss",
         loss=loss,
         records=records,
         function=function,
+        condition=condition,
+        condition_text=condition_text,
+        recorder="recorder",
+        replaced=replaced,
     )
-
-
-#: Computes what a model is given besides its input, (N, C), from the images and their labels.
-Condition = Callable[[Tensor, Tensor], Tensor]
 
 
 def tiny_vae_loss(
@@ -262,13 +294,15 @@ def vae_trial(
     *,
     sizes: Sequence[int] = (),
     condition: Condition | None = None,
+    condition_text: str = "the condition",
     summed: str = "",
+    replaced: Mapping[str, str] | None = None,
 ) -> Trial:
     """A trial of a tiny variational autoencoder with :class:`tiny.TinyLoss`.
 
     Args:
         sizes: the arguments of the model.
-        condition: for a conditional model.
+        condition, condition_text, replaced: for a conditional model; see :class:`Trial`.
         summed: the loss of :mod:`helpers.checks.common.tiny` to use instead, which sums over the
             images. What is reported is a mean nevertheless.
     """
@@ -281,6 +315,17 @@ def vae_trial(
         return len(images) * mean(network, _, images, labels, swapped=swapped)
 
     loss = total if summed else mean
+    wrong: dict[str, tuple[BatchLoss, BatchLoss]] = {
+        "The images and the reconstructions are exchanged in the call of the loss.": (
+            partial(loss, swapped=True),
+            partial(mean, swapped=True),
+        )
+    }
+    if summed:
+        known = (
+            "The given loss is a sum over the images already: do not multiply it by their number."
+        )
+        wrong[known] = loss, total
 
     return Trial(
         submission,
@@ -290,12 +335,10 @@ def vae_trial(
         criterion=f"helpers.checks.common.tiny.{summed or 'TinyLoss'}",
         loss=loss,
         reported=mean,
-        wrong={
-            "The images and the reconstructions are exchanged in the call of the loss.": (
-                partial(loss, swapped=True),
-                partial(mean, swapped=True),
-            )
-        },
+        wrong=wrong,
+        condition=condition,
+        condition_text=condition_text,
+        replaced=replaced,
     )
 
 
@@ -328,6 +371,8 @@ def mean_causes(losses: Tensor, counts: Tensor = COUNTS) -> dict[str, float]:
             losses.sum()
         ),
         "This is the sum over images: divide by their number.": float((losses * counts).sum()),
+        "The sum over all images is divided by the number of batches: divide it by the number of "
+        "images.": float((losses * counts).sum() / len(counts)),
         "The batches' means were divided by the number of images: multiply each by the number of "
         "its images first.": float(losses.sum() / n_images),
     }
@@ -348,13 +393,16 @@ def expect_mean_loss(trial: Trial) -> None:
     for cause, (_, reported) in trial.wrong.items():
         causes[cause] = mean_over_images(trial.batch_losses(reported), counts)
     # Tolerance: float32 sums in another order differ by 1e-6; the wrong means by more than 1e-2.
-    expect_close(
-        value,
-        right,
-        f"{trial.function} returned {value:.5f}; the mean loss over the {len(trial.images)} images "
-        f"is {right:.5f}.",
-        causes,
-        "Add up the given loss times the number of images, and divide by the images' count.",
+    if not agree(value, right):
+        fail(
+            f"{trial.function} returned {value:.5f}; the mean loss over the {len(trial.images)} "
+            f"images is {right:.5f}.",
+            likely_cause(value, causes, misled(trial)),
+        )
+    expect(
+        not trial.keeps_graph,
+        f"What {trial.function} returns keeps the computation of every batch in memory.",
+        "Add up numbers: loss.item(), and not loss.",
     )
 
 
@@ -374,7 +422,10 @@ def expect_right_steps(trial: Trial, hint: str) -> None:
     for message, (minimised, _) in trial.wrong.items():
         if same_state(state, trial.expected(2, minimised=minimised)):
             fail(message)
-    fail("After two epochs the parameters are not where gradient descent leads.", hint)
+    fail(
+        "After two epochs the parameters are not where gradient descent leads.",
+        misled(trial) or hint,
+    )
 
 
 def expect_training_mode(trial: Trial) -> None:

@@ -1,0 +1,67 @@
+"""What a student's training loop gave the model and the loss in a trial, if that was wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from helpers.checking import Object, StudentError, close
+
+if TYPE_CHECKING:
+    from helpers.checks.common.trial import Trial
+
+
+def misled(trial: Trial) -> str:
+    """What else than it should the model or the loss was given in the training, or ""."""
+    moved = any(not close(v, trial.start[k], 1e-6) for k, v in trial.model.state().items())
+    if trial.optimizer.get("rates") == [] and moved:
+        return f"{trial.function} does not use the optimizer that it is given."
+    images, labels = trial.images.split(trial.batch_size), trial.labels.split(trial.batch_size)
+    if trial.condition is not None:
+        shown = trial.trained_on(trial.condition_recorder)
+        for x, its_images, its_labels in zip(shown, images, labels, strict=False):
+            if not close(x, trial.condition(its_images, its_labels)):
+                return f"The model is not given {trial.condition_text} of each batch."
+    elif not trial.records:
+        for x, its_images in zip(trial.shown(), images, strict=False):
+            if not _same(x, its_images):
+                return "The model is not given the images as they come from the loader."
+    return _misled_loss(trial, images) if trial.loss_records else ""
+
+
+def _misled_loss(trial: Trial, images: Sequence[Tensor]) -> str:
+    """What else than it should the loss was given, or ""."""
+    given = _recorded(trial.criterion, "given")
+    place = 0 if trial.criterion.get("images_at") == 0 else 1
+    if not given:
+        return f"{trial.function} does not use the loss that it is given."
+    for batch in images:
+        if not any(_same(call[place], batch) for call in given):
+            return "The loss is not given the images of each batch, as they are."
+    returned = _recorded(trial.model, "returned")
+    outputs = {1 - place: "reconstructions", 2: "means", 3: "log variances"}
+    for output, (argument, name) in enumerate(outputs.items()):
+        calls = [call[argument] for call in given if len(call) > argument]
+        if returned and not all(any(_same(x, made[output]) for made in returned) for x in calls):
+            return f"The loss is not given the {name} that the model returned."
+    return ""
+
+
+def _same(tensor: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, in whatever shape."""
+    return close(tensor.reshape(-1), other.reshape(-1))
+
+
+def _recorded(recorder: Object, name: str) -> list[list[Tensor]]:
+    """What a model or a loss of the kit recorded, call by call; [] if it records nothing."""
+    try:
+        calls = recorder.get(name)
+    except StudentError:
+        return []
+    return [
+        call
+        for call in (calls if isinstance(calls, list) else [])
+        if isinstance(call, list) and len(call) > 1 and all(isinstance(t, Tensor) for t in call)
+    ]
