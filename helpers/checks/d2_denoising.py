@@ -1,14 +1,25 @@
 """The checks of deliverable 2 that students can see."""
 
 import math
-from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from helpers.checking import Submission, check, close, expect, expect_tensor
+from helpers.checking import (
+    CheckFailedError,
+    StudentError,
+    Submission,
+    check,
+    close,
+    expect,
+    expect_tensor,
+    fail,
+    likely_cause,
+)
 from helpers.checks.common import architecture, settings
 from helpers.checks.common.images import random_images, some_digits
+from helpers.checks.common.kept import check_plain_number
 from helpers.checks.common.results import (
     Errors,
     check_learned,
@@ -17,7 +28,7 @@ from helpers.checks.common.results import (
     mean_squared_errors,
     once,
 )
-from helpers.checks.common.trial import MakeTrial, check_training, mse_trial
+from helpers.checks.common.trial import Trial, check_training
 from helpers.deliverables import get
 
 D2 = get("d2_denoising")
@@ -30,7 +41,12 @@ def noisy(submission: Submission, images: Tensor, *std: float) -> Tensor:
     return expect_tensor(output, tuple(images.shape), what="What add_noise returns")
 
 
-@check("add_noise", points=4)
+def grey(n_images: int) -> Tensor:
+    """Images of middle grey, as far from black as from white."""
+    return torch.full((n_images, 1, 28, 28), 0.5)
+
+
+@check("add_noise", points=3)
 def noisy_images_stay_in_range(submission: Submission) -> None:
     """add_noise returns images of the same shape, clipped to [0, 1]."""
     for n_images in (6, 1):
@@ -39,15 +55,15 @@ def noisy_images_stay_in_range(submission: Submission) -> None:
         expect(
             low >= 0 and high <= 1,
             f"Noisy pixels should lie in [0, 1], but they go from {low:.2f} to {high:.2f}.",
-            "Clip them with .clamp(0, 1).",
+            "Add the noise first, and then clip the sum to [0, 1].",
         )
 
 
-@check("add_noise", points=4)
+@check("add_noise", points=3)
 def noise_is_fresh(submission: Submission) -> None:
     """Each call, each image and each pixel gets noise of its own."""
-    grey = torch.full((20, 1, 28, 28), 0.5)
-    first, second = (noisy(submission, grey, 0.1) for _ in range(2))
+    first, second = (noisy(submission, grey(20), 0.1) for _ in range(2))
+    expect(not close(first, grey(20)), "add_noise adds no noise.")
     expect(
         not close(first, second),
         "Two calls of add_noise give the same noise.",
@@ -56,44 +72,87 @@ def noise_is_fresh(submission: Submission) -> None:
     where = "torch.randn_like(images) draws for each pixel of each image."
     expect(not close(first[0], first[1]), "All images of a batch get the same noise.", where)
     expect(float(first[0].std()) > 1e-4, "All pixels of an image get the same noise.", where)
+    free = first[(first > 0) & (first < 1)]  # clipped pixels are equal, and rightly so
+    expect(len(free.unique()) > len(free) / 2, "Several pixels get the same noise.", where)
 
 
-@check("add_noise", points=6)
+@check("add_noise", points=4)
 def noise_has_the_right_strength(submission: Submission) -> None:
-    """The noise is Gaussian, with mean 0 and standard deviation `std`, by default 0.5."""
-    grey = torch.full((100, 1, 28, 28), 0.5)
+    """The noise is Gaussian, with mean 0 and standard deviation `std`."""
     # A tenth of the range is five standard deviations from either end: nothing is clipped.
     for std in (0.1, 0.05):
-        noise = noisy(submission, grey, std) - grey
-        _expect_close("mean of the noise", float(noise.mean()), 0.0, std / 50)
-        spread = float(noise.std())
-        hint = "torch.randn has a standard deviation of 1: multiply it by std."
-        if math.isclose(spread, std**2, rel_tol=0.1):
-            hint = "std is the standard deviation, not its square root nor the variance."
-        elif math.isclose(spread, std / math.sqrt(12), rel_tol=0.1):
-            hint = "torch.rand is uniform: use torch.randn."
-        _expect_close("standard deviation of the noise", spread, std, std / 25, hint)
+        # Ten calls, so that a noise of one number for each image has its strength, too: it is for
+        # another check. With a thousand numbers each limit is at least four standard errors away.
+        noise = torch.cat([noisy(submission, grey(100), std) - 0.5 for _ in range(10)])
+        mean, spread = float(noise.mean()), float(noise.std())
+        if abs(mean) > std / 8:
+            causes = {
+                "torch.rand is uniform, from 0 to 1: use torch.randn.": std / 2,
+                "The noise is clipped before it is added: clip the sum.": std
+                / math.sqrt(2 * math.pi),
+                "The noise is multiplied with the images: add it.": std / 2 / math.sqrt(2 * math.pi)
+                - 0.5,
+            }
+            fail(
+                f"With std={std} the mean of the noise is {mean:.3f}, and should be 0.",
+                likely_cause(mean, causes, tolerance=0.1),
+            )
+        expect(
+            math.isclose(spread, std, rel_tol=0.12),
+            f"With std={std} the standard deviation of the noise is {spread:.3f}.",
+            likely_cause(spread, _wrong_spreads(std), tolerance=0.03),
+        )
         # The fourth moment tells a bell from a box: 3 for a Gaussian, 1.8 for a uniform one.
         kurtosis = float((noise / noise.std()).pow(4).mean())
-        _expect_close("fourth moment of the noise", kurtosis, 3.0, 0.3, "Use torch.randn.")
-    # On black, half of the default noise is clipped away: std / sqrt(2 pi) is left on average,
-    # less what lies above 1.
-    black = noisy(submission, torch.zeros(100, 1, 28, 28))
-    normal = torch.distributions.Normal(0.0, 1.0)
-    end = torch.tensor(1 / STD)
-    density = (normal.log_prob(torch.tensor(0.0)).exp() - normal.log_prob(end).exp()) * STD
-    expected = float(density + 1 - normal.cdf(end))
-    hint = f"The default of std should be {STD}, and clipping comes after the noise."
-    _expect_close(
-        "mean of black images with the default noise", float(black.mean()), expected, 0.01, hint
+        expect(
+            abs(kurtosis - 3) < 0.8,
+            f"The noise has the right strength, but is not Gaussian: its fourth moment is "
+            f"{kurtosis:.1f} and should be 3.",
+            "Use torch.randn.",
+        )
+
+
+def _wrong_spreads(std: float) -> dict[str, float]:
+    """The standard deviation that mistakes about ``std`` give on grey, clipped as it is."""
+    used = {
+        f"It is {STD} whatever std is: use the argument.": STD,
+        "torch.randn has a standard deviation of 1: multiply it by std.": 1.0,
+        "std is the standard deviation, not the variance: take no root of it.": math.sqrt(std),
+        "std is the standard deviation, not the variance: do not square it.": std**2,
+        "torch.rand is uniform: use torch.randn.": std / math.sqrt(12),
+        "It is half of std.": std / 2,
+        "It is twice std.": 2 * std,
+        "The noise is added twice.": std * math.sqrt(2),
+    }
+    normal = torch.randn(200_000)
+    return {cause: float((s * normal).clamp(-0.5, 0.5).std()) for cause, s in used.items()}
+
+
+@check("add_noise", points=2)
+def default_strength_is_one_half(submission: Submission) -> None:
+    """Without `std`, the noise is as strong as with std=0.5."""
+    shares = []
+    for std in ((), (STD,)):
+        noise = torch.cat([noisy(submission, grey(100), *std) for _ in range(10)]) - 0.5
+        shares.append(float(noise.std()))
+    # With half or twice the strength it differs by a fifth or more, since much is clipped.
+    expect(
+        math.isclose(*shares, rel_tol=0.1),
+        f"On grey, the noise has a standard deviation of {shares[0]:.2f} without `std`, and of "
+        f"{shares[1]:.2f} with std={STD}.",
+        f"The default of std should be {STD}.",
     )
 
 
-def _expect_close(
-    what: str, value: float, expected: float, tolerance: float, hint: str = ""
-) -> None:
-    message = f"The {what} is {value:.3f}, and should be {expected:.3f}."
-    expect(abs(value - expected) <= tolerance, message, hint)
+@check("add_noise", points=2)
+def given_images_are_kept(submission: Submission) -> None:
+    """add_noise leaves the images that it is given as they are."""
+    architecture.expect_kept(
+        submission,
+        "add_noise",
+        random_images(4),
+        hint="They are the target of the training: make a new tensor, without add_, += and clamp_.",
+    )
 
 
 @check("architecture", points=5)
@@ -103,7 +162,7 @@ def encoder_makes_a_smaller_code(submission: Submission) -> str:
     sizes = set()
     for n_images in (7, 2):
         what = "The encoder's output"
-        code = model.tensor("encoder", random_images(n_images), what=what)
+        code = architecture.evaluated(model, "encoder", random_images(n_images), what=what)
         shape = tuple(code.shape)
         expect(
             len(shape) == 4 and shape[0] == n_images,
@@ -116,7 +175,8 @@ def encoder_makes_a_smaller_code(submission: Submission) -> str:
         size < D2["n_pixels"],
         f"A code holds {size} numbers, and an image has {D2['n_pixels']} pixels: that is no "
         "bottleneck.",
-        "Use fewer channels in the last block, or halve the size once more.",
+        f"A code is {' x '.join(map(str, shape[1:]))}: use fewer channels in the last block, or "
+        "halve height and width once more.",
     )
     return f"A code holds {size} numbers."
 
@@ -126,19 +186,30 @@ def decoder_comes_back_to_28_pixels(submission: Submission) -> None:
     """The decoder maps codes to images of exactly (N, 1, 28, 28)."""
     model = submission.new("DenoiseAE")
     for n_images in (7, 2):
-        code = model.tensor("encoder", random_images(n_images), what="The encoder's output")
-        output = model.tensor("decoder", code, what="The decoder's output")
+        code = _code_of_a_right_size(architecture.encode(model, random_images(n_images)))
+        what = "The decoder's output"
+        output = architecture.evaluated(model, "decoder", code, what=what)
         got = tuple(output.shape)
-        hint = "Write the size after each stage: h' = (h - 1) * stride - 2 * padding + kernel."
-        if got[2:] == (32, 32):
-            hint = "4, 8, 16, 32: three halvings of 28 give 3, so the first stage goes from 3 to 7."
-        elif got[2:] == (29, 29):
-            hint = "One pixel too many: look at kernel, padding and output_padding of each stage."
+        stages = [step for step in model.trace("decoder", code).steps if len(step.shape) == 4]
+        sizes = [code.shape[-1], *(s.shape[-1] for s in stages if s.function in _RESIZING)]
+        hint = f"Its stages give {' -> '.join(map(str, sizes))} pixels. " if len(sizes) > 1 else ""
+        if got[2:] != (28, 28):
+            hint += "From h pixels one makes (h - 1) * stride - 2 * padding + kernel."
         expect(
             got == (n_images, 1, 28, 28),
-            f"The decoder's output should be {(n_images, 1, 28, 28)}, but it is {got}.",
+            f"{what} should be {(n_images, 1, 28, 28)}, but it is {got}.",
             hint,
         )
+
+
+_RESIZING = ("conv_transpose2d", "interpolate", "upsample")
+
+
+def _code_of_a_right_size(code: Tensor) -> Tensor:
+    """``code``, or if it is larger than a code may be one of 3 x 3, as three halvings give."""
+    if code.ndim != 4 or code[0].numel() < D2["n_pixels"]:
+        return code
+    return torch.randn(len(code), code.shape[1], 3, 3)
 
 
 @check("architecture", points=5)
@@ -147,33 +218,65 @@ def forward_decodes_what_it_encodes(submission: Submission) -> None:
     architecture.expect_decoded_code(submission.new("DenoiseAE"))
 
 
-_ALLOWED = {
-    "encoder": {"Conv2d": 3, "BatchNorm2d": 1, "LeakyReLU": 3, "MaxPool2d": 3},
-    "decoder": {"ConvTranspose2d": 3, "BatchNorm2d": 1, "LeakyReLU": 2, "Sigmoid": 1},
+_BLOCKS = {
+    "encoder": {"Conv2d": 3, "BatchNorm2d": 3, "LeakyReLU": 3, "MaxPool2d": 3},
+    "decoder": {"ConvTranspose2d": 3, "BatchNorm2d": 2, "LeakyReLU": 2},
 }
 
 
-@check("architecture", points=6)
-def layers_are_convolutional(submission: Submission) -> None:
-    """Three blocks down and three stages up, of convolutions, BatchNorm2d and LeakyReLU only."""
+def _kinds_run(submission: Submission) -> dict[str, list[str]]:
+    """The classes of the layers that the encoder and the decoder apply."""
     model = submission.new("DenoiseAE")
-    for part, needed in _ALLOWED.items():
+    images = random_images(7)
+    inputs = {"encoder": images, "decoder": architecture.encode(model, images)}
+    return {
+        part: [
+            architecture.layer_name(step)
+            for step in architecture.computed(model, part, inputs[part])
+        ]
+        for part in _BLOCKS
+    }
+
+
+@check("architecture", points=3)
+def layers_are_convolutional(submission: Submission) -> None:
+    """Encoder and decoder are nn.Sequential of convolutions, BatchNorm2d and LeakyReLU only."""
+    model = submission.new("DenoiseAE")
+    images = random_images(7)
+    inputs = {"encoder": images, "decoder": architecture.encode(model, images)}
+    for part, needed in _BLOCKS.items():
         architecture.expect_sequential(model, part)
-        hint = f"Use {', '.join(needed)} there."
-        kinds = architecture.expect_only_layers(model, part, needed, hint)
-        for kind, least in needed.items():
-            text = f"The {part} has {kinds.count(kind)} {kind}; it needs at least {least}."
-            expect(kinds.count(kind) >= least, text)
+        hint = f"Only {', '.join(needed)} belong there, and Dropout if you like."
+        architecture.expect_only_layers_run(
+            model, part, inputs[part], needed, hint, any_end=part == "decoder"
+        )
+
+
+@check("architecture", points=3)
+def blocks_are_complete(submission: Submission) -> None:
+    """There are three blocks down and three stages up, each with all of its layers."""
+    for part, kinds in _kinds_run(submission).items():
+        activated = ["LeakyReLU" if kind in architecture.ACTIVATIONS else kind for kind in kinds]
+        if part == "decoder" and activated[-1:] == ["LeakyReLU"]:
+            activated.pop()  # there is a check of its own for the end
+        for kind, least in _BLOCKS[part].items():
+            count = activated.count(kind)
+            expect(
+                count >= least,
+                f"The {part} applies {count} {kind}; it needs at least {least}.",
+                f"It has three {'blocks' if part == 'encoder' else 'stages'}.",
+            )
+        convolution = next(iter(_BLOCKS[part]))
+        architecture.expect_activated_between(activated, convolution, part)
 
 
 @check("architecture", points=4)
 def outputs_reach_from_black_to_white(submission: Submission) -> None:
     """The decoder ends in one Sigmoid: pixels lie in [0, 1] and can reach both ends."""
     model = submission.new("DenoiseAE")
-    code = model.tensor("encoder", random_images(20), what="The encoder's output")
-    architecture.expect_black_to_white(model, torch.randn_like(code))
-    last = architecture.last_layer(model, "decoder")
-    expect(last == "Sigmoid", f"The decoder ends in {last or 'no layer'}; it should be Sigmoid.")
+    codes = torch.randn_like(architecture.encode(model, random_images(20)))
+    architecture.expect_black_to_white(model, codes)
+    architecture.expect_sigmoid_alone(model, codes)
 
 
 @check("settings", points=2)
@@ -189,37 +292,132 @@ def settings_are_within_the_rules(submission: Submission) -> None:
 settings.check_model_budget(__name__, points=4)
 
 
-#: A trial of the student's train_epoch that records the noisy images.
-trial: MakeTrial = partial(mse_trial, records=True)
+def trial(submission: Submission, lr: float) -> Trial:
+    """A trial of the student's train_epoch that records the noisy images."""
+    return Trial(
+        submission,
+        lr,
+        model="TinyAutoencoder",
+        criterion="torch.nn.MSELoss",
+        loss=_denoising_loss,
+        records=True,
+        wrong={
+            "The output is compared with the noisy images, and not with the clean ones.": (
+                _copying_loss,
+                _copying_loss,
+            ),
+        },
+    )
 
 
-@check("training", points=5)
-def train_epoch_shows_noisy_images(submission: Submission) -> None:
-    """The model is shown noisy images, with new noise in each epoch."""
+def _denoising_loss(network: nn.Module, shown: Tensor, images: Tensor, _: Tensor) -> Tensor:
+    if shown.shape != images.shape:
+        fail(
+            f"The model is shown {len(shown)} images for a batch of {len(images)}.",
+            "Give it one noisy image for each.",
+        )
+    return functional.mse_loss(network(shown), images)
+
+
+def _copying_loss(network: nn.Module, shown: Tensor, _: Tensor, __: Tensor) -> Tensor:
+    return functional.mse_loss(network(shown), shown)
+
+
+def noise_shown(submission: Submission, n_epochs: int) -> tuple[Trial, Tensor]:
+    """A trial, and what train_epoch adds to its images, (n_epochs * N, 1, 28, 28)."""
     a_trial = trial(submission, 0.0)
-    for _ in range(2):
+    for _ in range(n_epochs):
         a_trial.epoch()
     shown = a_trial.shown()
-    expect(len(shown) == 6, f"In two epochs of 3 batches the model was called {len(shown)} times.")
-    first, second = torch.cat(shown[:3]), torch.cat(shown[3:])
-    expect(first.shape == a_trial.images.shape, "Not every image was shown once.")
-    difference = float((first - a_trial.images).square().mean().sqrt())
+    images = torch.cat(n_epochs * [a_trial.images])
+    if sum(map(len, shown)) != len(images) or any(x.shape[1:] != (1, 28, 28) for x in shown):
+        shapes = ", ".join(str(tuple(x.shape)) for x in shown[:3]) or "nothing"
+        fail(
+            f"In {n_epochs} epoch{'s'[: n_epochs - 1]} of {len(a_trial.images)} images the model "
+            f"should be trained on each of them once, but it is trained on {shapes}.",
+        )
+    return a_trial, torch.cat(shown) - images
+
+
+@check("training", points=3)
+def train_epoch_shows_noisy_images(submission: Submission) -> None:
+    """The model is shown images with the noise of add_noise."""
+    a_trial, noise = noise_shown(submission, 1)
+    images = a_trial.images
+    right = (images + STD * torch.randn_like(images)).clamp(0, 1) - images
+    try:
+        own = noisy(submission, images) - images
+    except (CheckFailedError, StudentError):
+        own = right  # add_noise has checks of its own
+    strength, usual = float(noise.square().mean().sqrt()), float(own.square().mean().sqrt())
     expect(
-        difference > 0.2,
-        "The model is shown images without noise, or with hardly any.",
-        "Give it add_noise(images).",
+        strength > 0.02, "The model is shown images without noise.", "Give it add_noise(images)."
     )
+    if not _in_range(images + noise) and _in_range(images + own):
+        fail(
+            "The model is shown pixels below 0 or above 1, which add_noise does not make.",
+            "Give it add_noise(images).",
+        )
+    # Of ten thousand pixels, the strength is known to 1 percent.
     expect(
-        not close(first, second),
-        "The noise is the same in each epoch.",
-        "Call add_noise in the loop, and set no seed there.",
+        any(
+            math.isclose(strength, float(x.square().mean().sqrt()), rel_tol=0.1)
+            for x in (own, right)
+        ),
+        f"The model is shown noise of strength {strength:.2f}; that of add_noise is {usual:.2f}.",
+        "Give it add_noise(images), once, and leave std at its default.",
     )
+
+
+def _in_range(images: Tensor) -> bool:
+    return bool((images > -1e-5).all() and (images < 1 + 1e-5).all())
+
+
+@check("training", points=2)
+def noise_is_new_for_each_batch(submission: Submission) -> None:
+    """Every image gets new noise in every batch and in every epoch."""
+    a_trial, noise = noise_shown(submission, 2)
+    same = _equal_noise(noise)
+    expect(bool(noise.abs().max() > 1e-3), "The model is shown images without noise.")
+    n_images, size = len(a_trial.images), a_trial.batch_size
+    batch = torch.arange(n_images) // size
+    batch = torch.cat([batch, batch + n_images])
+    within = batch[:, None] == batch
+    first = torch.arange(2 * n_images) < n_images
+    one_epoch = first[:, None] == first
+    mistakes = (
+        (within, "All images of a batch get the same noise."),
+        (one_epoch & ~within, "The noise is the same in each batch."),
+        (~one_epoch, "The noise is the same in each epoch."),
+    )
+    for pairs, message in mistakes:
+        if (same & pairs).any() and not _add_noise_repeats(submission, a_trial.images):
+            fail(message, "Call add_noise(images) in the loop, and set no seed there.")
+
+
+def _equal_noise(noise: Tensor) -> Tensor:
+    """Which images have the same noise as another one, (N, N).
+
+    That of two images of 784 pixels has a correlation of 0 with a standard error of 0.036.
+    """
+    flat = noise.flatten(1) - noise.flatten(1).mean(dim=1, keepdim=True)
+    flat = functional.normalize(flat)
+    return (flat @ flat.T - torch.eye(len(flat))) > 0.3
+
+
+def _add_noise_repeats(submission: Submission, images: Tensor) -> bool:
+    """Whether add_noise itself gives the same noise twice, which costs the points of its check."""
+    try:
+        noise = torch.cat([noisy(submission, images) - images for _ in range(2)])
+    except (CheckFailedError, StudentError):
+        return False
+    return bool(_equal_noise(noise).any())
 
 
 check_training(
     __name__,
     trial,
-    points=(5, 6),
+    points=(4, 6),
     lr=1.0,
     hint="For each batch: zero_grad, denoise the noisy images, loss against the clean ones, "
     "backward, step.",
@@ -227,21 +425,17 @@ check_training(
     steps_title="Two epochs move the parameters towards the clean images, as gradient descent "
     "should.",
 )
+check_plain_number(__name__, trial, points=1)
 
 
 @once
 def errors(submission: Submission) -> Errors:
     """The trained model's mean squared errors, from images with the judge's own noise."""
-
-    def expect_code(code: Tensor) -> None:
-        size = math.prod(code.shape[1:])
-        expect(size < D2["n_pixels"], f"A code of {size} numbers is no bottleneck.")
-
     clean = [some_digits(train=train)[0] for train in (True, False)]
     generator = torch.Generator().manual_seed(1)
     noisy = [(x + STD * torch.randn(x.shape, generator=generator)).clamp(0, 1) for x in clean]
     pairs = list(zip(noisy, clean, strict=True))
-    return mean_squared_errors(submission, "denoiser", pairs, expect_code)
+    return mean_squared_errors(submission, "denoiser", pairs)
 
 
 check_learned(
@@ -257,7 +451,11 @@ check_learned(
 @check("result", points=12)
 def training_error_is_low(submission: Submission) -> str:
     """Denoised training images are close to the clean ones, in evaluation mode."""
-    error = errors(submission).training
+    error, size = errors(submission).training, errors(submission).code_size
+    expect(
+        size < D2["n_pixels"],
+        f"The trained model's codes hold {size} numbers, which is no bottleneck.",
+    )
     hint = "More channels within the budget, a larger learning rate or more epochs help."
     return expect_low(f"Training MSE {error:.4f}", error, D2.max_loss, hint)
 
