@@ -24,6 +24,9 @@ def expect_state_is_all(first: Object, second: Object) -> None:
         not outside,
         f"The model keeps numbers outside of its encoder and decoder: {', '.join(outside[:3])}.",
     )
+    learning = first.parameters()
+    frozen = [k for k in state if k.endswith((".weight", ".bias")) and k not in learning]
+    expect(not frozen, f"These parameters are frozen (requires_grad): {', '.join(frozen[:3])}.")
     second.load(state)
     images = random_images(5)
     expect(

@@ -139,8 +139,12 @@ def layer_name(step: Step) -> str:
 
 def ending(steps: Sequence[Step]) -> list[Step]:
     """The steps after the last one that has weights: the activation at a network's end."""
-    last = max((n for n, step in enumerate(steps) if any(step.parameters.values())), default=-1)
-    return list(steps[last + 1 :])
+    weighted = [
+        number
+        for number, step in enumerate(steps)
+        if "weight" in step.parameters or any(step.parameters.values())
+    ]
+    return list(steps[max(weighted, default=-1) + 1 :])
 
 
 def expect_only_layers_run(
@@ -250,7 +254,8 @@ def expect_black_to_white(model: Object, codes: Tensor) -> None:
         if layer == last and kind in ("weight", "bias"):
             state[name] = 1e4 * value
     model.load(state, "decoder")
-    pixels = model.apply("decoder", codes, what="The decoder's output")
+    # In training mode, where BatchNorm gives each layer numbers of both signs.
+    pixels = model.tensor("decoder", codes, what="The decoder's output")
     low, high = float(pixels.min()), float(pixels.max())
     if low < 0 or high > 1:
         fail(
@@ -286,6 +291,8 @@ def expect_decoded_code(model: Object) -> None:
     if close(output, decoded.view(output.shape) if _alike(output, decoded) else decoded):
         got = tuple(output.shape)
         expect(got in shapes, f"{what} should have shape {shapes[1]}, but it has {got}.")
+        expect_kept(model, "", images)
+        _expect_learning(model, images)
         return
     causes = {
         "It returns the code: decode it.": code,
@@ -293,7 +300,7 @@ def expect_decoded_code(model: Object) -> None:
         "There is a second Sigmoid in forward.": decoded.sigmoid(),
         "It encodes and decodes twice.": lambda: decode(model, encode(model, decoded)),
     }
-    hint = "Does forward return the images, and change nothing on the way?"
+    hint = "It should encode the images, decode the code, and change nothing on the way."
     for cause, wrong in causes.items():
         if close(output, wrong() if callable(wrong) else wrong):
             hint = cause
@@ -302,6 +309,21 @@ def expect_decoded_code(model: Object) -> None:
         if not close(output, evaluated(model, "", images, what=what)):
             hint = "There is something random in forward."
     fail("forward(x) differs from decoder(encoder(x)).", hint)
+
+
+def _expect_learning(model: Object, images: Tensor) -> None:
+    """Fail unless gradients of forward reach the encoder and the decoder."""
+    try:
+        gradients = model.differentiate("", images).parameters
+    except StudentError:
+        return  # frozen parameters, for instance, which are for another check
+    for part in ("encoder", "decoder"):
+        found = [one is not None for name, one in gradients.items() if name.startswith(part)]
+        expect(
+            any(found) or not found,
+            f"No gradient reaches the {part} through forward.",
+            "Leave detach(), .data and torch.no_grad() out of it.",
+        )
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

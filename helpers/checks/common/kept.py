@@ -7,16 +7,17 @@ numbers, and whether gradients hang on them.
 from collections.abc import Callable
 from typing import Any
 
-from helpers.checking import Object, StudentError, Submission, expect, expect_number
-from helpers.checks.common.declaring import declare
-from helpers.checks.common.trial import MakeTrial
+import torch
+
+from helpers.checking import Object, StudentError, Submission
 
 
 class Kept:
     """Calls a function, and keeps what it returned as ``result``."""
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
-        self.result = function(*args)
+        with torch.enable_grad():  # and as it was before, whatever the function switches off
+            self.result = function(*args)
 
 
 def keep(submission: Submission, function: str, *args: Any) -> Object:
@@ -39,23 +40,3 @@ def n_bytes(kept: Object) -> int:
     except StudentError:
         return 0  # not a tensor
     return size if isinstance(size, int) else 0
-
-
-def check_plain_number(module: str, trial: MakeTrial, *, points: float) -> None:
-    """Declare ``train_epoch_returns_a_plain_number``: no gradients hang on the loss."""
-
-    def plain(submission: Submission) -> None:
-        a_trial = trial(submission, 0.0)
-        a_trial.epoch()
-        device = submission.build("torch.device", "cpu")
-        arguments = (a_trial.model, a_trial.loader, a_trial.criterion, a_trial.optimizer, device)
-        kept = keep(submission, a_trial.function, *arguments)
-        expect_number(kept.get("result"), what=f"What {a_trial.function} returns")
-        expect(
-            not carries_gradients(kept),
-            f"{a_trial.function} returns a tensor that still carries the gradients of all batches.",
-            "They fill the memory: add loss.item() to the total, which is a plain number.",
-        )
-
-    title = "train_epoch returns a plain number, which no gradients hang on."
-    declare(module, "training", points, "train_epoch_returns_a_plain_number", title, plain)

@@ -21,6 +21,7 @@ from helpers.checking import (
 from helpers.checks.common import tiny
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
+from helpers.checks.common.kept import carries_gradients, keep
 
 #: The loss of a model, given what it was shown, the images and their labels.
 BatchLoss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
@@ -70,6 +71,8 @@ class Trial:
         self._new: Callable[[], nn.Module] = partial(getattr(tiny, model), *sizes)
         self._loss, self._reported = loss, reported or loss
         self._start = self._new().state_dict()
+        #: Whether what was returned holds on to what gradients need.
+        self.keeps_graph = False
         self.criterion = submission.build(criterion)
         self._build = partial(submission.build, f"{tiny.__name__}.{model}", *sizes)
         self._prepare(N_IMAGES, BATCH_SIZE)
@@ -108,7 +111,9 @@ class Trial:
 
     def _run(self) -> Any:
         device = self._submission.build("torch.device", "cpu")
-        return self._submission.call(self.function, self.model, *self._arguments, device)
+        kept = keep(self._submission, self.function, self.model, *self._arguments, device)
+        self.keeps_graph = carries_gradients(kept)
+        return kept.get("result")
 
     def _own_batch_size(self) -> int:
         """The notebook's ``batch_size``, or 0 if there is none."""
@@ -355,6 +360,11 @@ def expect_mean_loss(trial: Trial) -> None:
         f"is {right:.5f}.",
         causes,
         "Add up the given loss times the number of images, and divide by the images' count.",
+    )
+    expect(
+        not trial.keeps_graph,
+        f"What {trial.function} returns keeps the computation of every batch in memory.",
+        "Add up numbers: loss.item(), and not loss.",
     )
 
 
