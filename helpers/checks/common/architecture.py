@@ -28,7 +28,8 @@ unbind unflatten unsqueeze view view_as zeros_like
 """
 #: Functions that copy, move and reshape numbers, but compute nothing.
 ARRANGING = frozenset(_ARRANGING.split())
-_LAYERS = {
+#: The classes of layers by the functions that compute them.
+LAYERS = {
     "linear": "Linear",
     "conv1d": "Conv1d",
     "conv2d": "Conv2d",
@@ -131,7 +132,7 @@ def computed(model: Object, part: str, *inputs: Tensor, training: bool = False) 
 
 def layer_name(step: Step) -> str:
     """The class of layers that computes a step, such as ``Conv2d``; else its function."""
-    name = _LAYERS.get(step.function, step.function)
+    name = LAYERS.get(step.function, step.function)
     if step.function == "batch_norm":
         name += {4: "2d", 5: "3d"}.get(len(step.shape), "1d")
     return name

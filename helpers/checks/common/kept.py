@@ -1,7 +1,7 @@
 """What a function of the student's returned, kept where their code runs.
 
-Answers reach a check as plain numbers. Here it can ask for what is lost on the way: the type of the
-numbers, and whether gradients hang on them.
+Answers reach a check as plain float32. Here it can ask for what is lost on the way: the type of the
+numbers.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,6 @@ class Kept:
 def keep(submission: Submission, function: str, *args: Any) -> Object:
     """A handle on a :class:`Kept` with what the student's ``function`` returned."""
     return submission.build(f"{__name__}.Kept", submission.object(function), *args)
-
-
-def carries_gradients(kept: Object) -> bool:
-    """Whether what was kept is a tensor that a gradient can be computed through."""
-    try:
-        return kept.get("result.requires_grad") is True
-    except StudentError:
-        return False  # not a tensor
 
 
 def n_bytes(kept: Object) -> int:

@@ -21,7 +21,7 @@ from helpers.checking import (
 from helpers.checks.common import tiny
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
-from helpers.checks.common.kept import carries_gradients, keep
+from helpers.checks.common.standin import function_with
 
 #: The loss of a model, given what it was shown, the images and their labels.
 BatchLoss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
@@ -49,6 +49,7 @@ class Trial:
         records: whether the model is shown something other than the images.
         wrong: what a mistake makes of ``loss`` and of ``reported``, by a sentence about it.
         function: the name of the student's training function.
+        replaced: right functions for some of the notebook's; see :class:`standin.StandIn`.
     """
 
     def __init__(
@@ -64,9 +65,11 @@ class Trial:
         records: bool = False,
         wrong: Mapping[str, tuple[BatchLoss, BatchLoss]] | None = None,
         function: str = "train_epoch",
+        replaced: Mapping[str, str] | None = None,
     ) -> None:
         self.wrong = wrong or {}
         self.lr, self.records, self.function = lr, records, function
+        self._replaced = replaced or {}
         self._submission = submission
         self._new: Callable[[], nn.Module] = partial(getattr(tiny, model), *sizes)
         self._loss, self._reported = loss, reported or loss
@@ -111,9 +114,10 @@ class Trial:
 
     def _run(self) -> Any:
         device = self._submission.build("torch.device", "cpu")
-        kept = keep(self._submission, self.function, self.model, *self._arguments, device)
-        self.keeps_graph = carries_gradients(kept)
-        return kept.get("result")
+        function = function_with(self._submission, self.function, self._replaced)
+        answer = function.call("", self.model, *self._arguments, device)
+        self.keeps_graph = function.get("keeps_graph") is True
+        return answer
 
     def _own_batch_size(self) -> int:
         """The notebook's ``batch_size``, or 0 if there is none."""
