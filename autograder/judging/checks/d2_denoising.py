@@ -8,7 +8,9 @@ from autograder.judging.checks.common import (
 from helpers.checking import Submission, check
 from helpers.checks.common.architecture import expect_images_apart, through
 from helpers.checks.common.images import random_images
-from helpers.checks.d2_denoising import D2, errors, trial
+from helpers.checks.d2_denoising.noise import D2
+from helpers.checks.d2_denoising.result import errors
+from helpers.checks.d2_denoising.training import trial
 
 
 @check("architecture", points=2)
