@@ -32,4 +32,5 @@ def some_digits(*, train: bool, n_images: int = 5_000) -> tuple[Tensor, Tensor]:
 
 def spoiled(images: Tensor, std: float = 0.5) -> Tensor:
     """Images as deliverable 2 spoils them, in [0, 1] again."""
-    return torch.distributions.Normal(images, std).sample().clip(0, 1)
+    drawn: Tensor = torch.distributions.Normal(images, std).sample()
+    return drawn.clip(0, 1)

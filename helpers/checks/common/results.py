@@ -16,7 +16,6 @@ from helpers.checking import (
     Submission,
     deliverable_in,
     expect,
-    fail,
 )
 from helpers.checks.common.architecture import decode, encode
 from helpers.checks.common.declaring import declare
@@ -74,14 +73,21 @@ def mean_squared_errors(
     codes = [encode(model, shown) for shown, _ in pairs]
     # In the grader this is another process, which has never seen an image.
     model = submission.trained(name)
-    errors = []
-    for (_, images), code in zip(pairs, codes, strict=True):
-        outputs = decode(model, code)
-        if outputs.numel() != images.numel():
-            shape = (*outputs.shape[1:],)
-            fail(f"The decoded images should be (N, 1, 28, 28), but they are {('N', *shape)}.")
-        errors.append(float(functional.mse_loss(outputs.view(images.shape), images)))
-    return Errors(*errors, code_size=math.prod(codes[0].shape[1:]))
+    size = math.prod(codes[0].shape[1:])
+    training, test = (
+        _error(decode(model, code), images) for (_, images), code in zip(pairs, codes, strict=True)
+    )
+    return Errors(training, test, size)
+
+
+def _error(outputs: Tensor, images: Tensor) -> float:
+    """The mean squared error of images, which may be flat."""
+    shape = ("N", *outputs.shape[1:])
+    expect(
+        outputs.numel() == images.numel(),
+        f"The decoded images should be (N, 1, 28, 28), but they are {shape}.",
+    )
+    return float(functional.mse_loss(outputs.view(images.shape), images))
 
 
 class Scores(Protocol):
