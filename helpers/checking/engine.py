@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from helpers.checking.errors import describe_error
 from helpers.checking.submission import Failure, Ref, Request, StudentError
 from helpers.checking.trace import Tracer
 
@@ -47,7 +48,7 @@ class Engine:
         operation: Callable[..., Any] = getattr(self, f"_op_{request.op}")
         with student_code():
             args, kwargs = self._restore(request.args), self._restore(request.kwargs)
-            return self._plain(operation(request, *args, **kwargs))
+            return self.plain(operation(request, *args, **kwargs))
 
     # Operations. Each takes the request and its arguments.
 
@@ -245,7 +246,8 @@ class Engine:
             return {key: self._restore(item) for key, item in value.items()}
         return value
 
-    def _plain(self, value: Any, depth: int = 0) -> Any:
+    def plain(self, value: Any, depth: int = 0) -> Any:
+        """A value as an answer: plain data, dense tensors on the CPU, and handles."""
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int | float):
@@ -257,9 +259,9 @@ class Engine:
         if isinstance(value, Tensor):
             return _plain_tensor(value)
         if depth < _MAX_DEPTH and isinstance(value, list | tuple):
-            return [self._plain(item, depth + 1) for item in value]
+            return [self.plain(item, depth + 1) for item in value]
         if depth < _MAX_DEPTH and isinstance(value, dict):
-            return {str(key): self._plain(item, depth + 1) for key, item in value.items()}
+            return {str(key): self.plain(item, depth + 1) for key, item in value.items()}
         self._objects.append(value)
         return Ref(len(self._objects) - 1, type(value).__name__[:_MAX_TEXT])
 
@@ -308,6 +310,8 @@ def failure(exception: BaseException) -> StudentError:
     elif isinstance(exception, TimeoutError):
         kind = "timeout"
     message = f"{name}: {text[:_MAX_TEXT]}" if text else name
+    if sentence := describe_error(exception) if kind == "error" else "":
+        message = f"{sentence} {message}"
     return StudentError(kind, message + _place(exception))
 
 

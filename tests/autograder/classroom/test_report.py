@@ -132,3 +132,15 @@ def test_results_are_kept_as_data(tmp_path: Path) -> None:
 
 def test_an_empty_class_has_a_page() -> None:
     assert D1.title in class_html([], D1, "level 2")
+
+
+def test_a_check_that_raised_is_for_the_instructor_to_look_at() -> None:
+    fault = f"IndexError: {ATTACK} in line 3"
+    raised = make_check("shown", Status.FAILED, "This check cannot work with the answer.")
+    result = make_result(raised.model_copy(update={"fault": fault}), make_check("other"))
+    page = class_html([result, make_result(SHOWN, student="bob")], D1, "level 2")
+    assert "To be looked at: 1" in page
+    assert "IndexError" in page
+    assert "<script" not in page
+    assert "IndexError" not in feedback_html(result)
+    assert "To be looked at" not in class_html([make_result(SHOWN)], D1, "level 2")

@@ -1,15 +1,19 @@
 """Each deliverable's result, where nothing was trained: lost, and never an error of anybody's."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
-from autograder.judging import Judgement, Outcome, judge, load_master, place
+from autograder import OUR_FAULT, cli
+from autograder.judging import Judgement, Outcome, all_checks, judge, load_master, place
 from autograder.release import released_notebook
 from autograder.rubric import run_cells, save_notebook, solved
 from helpers import training
-from helpers.checking import Status
+from helpers.checking import Check, Status, Submission
 from helpers.deliverables import DELIVERABLES
 
 EACH = pytest.mark.parametrize("deliverable_id", DELIVERABLES)
@@ -75,3 +79,37 @@ def judge_weights(deliverable_id: str, folder: Path, leave_out: str = "") -> Jud
         state = {k: v.clone() for k, v in training.models[name].state_dict().items()}
         save_file(state, folder / "checkpoints" / f"{name}.safetensors")
     return judge(folder, deliverable_id, "student", only=frozenset({"result"}))
+
+
+def test_a_check_that_raises_is_failed_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other checks are run, there is a mark, and the exit code asks somebody to look."""
+    master = load_master("d1_autoencoder")
+    odd = "encoder_maps_images_to_codes"
+
+    def changed(name: str) -> list[Check]:
+        def stumble(submission: Submission) -> None:
+            submission.new("Autoencoder", 2, 64, 784)
+            raise IndexError("too many indices")
+
+        return [
+            replace(check, function=stumble) if check.id.endswith(odd) else check
+            for check in all_checks(name)
+        ]
+
+    monkeypatch.setattr(sys.modules[judge.__module__], "all_checks", changed)
+    path = save_notebook(solved(master), tmp_path, "d1_autoencoder")
+    only = frozenset({"architecture"})
+    judgement = judge(path, "d1_autoencoder", "student", only=only)
+    assert judgement.status is Outcome.GRADED
+    (faulty,) = judgement.faults
+    assert faulty.id.endswith(odd)
+    assert faulty.status is Status.FAILED
+    assert "IndexError: too many indices" in faulty.fault
+    assert "stumble" in faulty.fault
+    assert judgement.score == judgement.max_score - faulty.points > 0
+    monkeypatch.setattr("autograder.judging.judge", lambda *_, **__: judgement)
+    result = CliRunner().invoke(cli.app, ["check", str(path), "--deliverable", "d1"])
+    assert result.exit_code == OUR_FAULT
+    assert "Look at this" in result.output
