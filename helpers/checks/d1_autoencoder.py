@@ -21,7 +21,7 @@ from helpers.checking import (
 )
 from helpers.checks.common import architecture, settings
 from helpers.checks.common.images import digits, random_images
-from helpers.checks.common.kept import keep, n_bytes
+from helpers.checks.common.kept import keep_result, n_bytes
 from helpers.checks.common.results import (
     Errors,
     check_budget,
@@ -59,7 +59,7 @@ def encoder_maps_images_to_codes(submission: Submission) -> None:
                 "The encoder only takes images that are flat already.",
                 "Begin it with nn.Flatten(), which makes a vector of each image.",
             )
-            codes = architecture.evaluated(model, "encoder", images, what=what)
+            codes = architecture.in_eval_mode(model, "encoder", images, what=what)
             shape, got = (n_images, latent_dim), tuple(codes.shape)
             hint = ""
             if got == (n_images, 1, latent_dim):
@@ -79,7 +79,7 @@ def decoder_maps_codes_to_images(submission: Submission) -> None:
         for n_images in (7, 1):
             what = f"For {n_images} codes with latent_dim={latent_dim}, the decoder's output"
             inputs = _codes_for(model, torch.randn(n_images, latent_dim))
-            output = architecture.evaluated(model, "decoder", inputs, what=what)
+            output = architecture.in_eval_mode(model, "decoder", inputs, what=what)
             shape, got = (n_images, 1, 28, 28), tuple(output.shape)
             hint = ""
             if output.numel() == n_images * INPUT_DIM:
@@ -96,7 +96,7 @@ def _codes_for(model: Object, codes: Tensor) -> Tensor:
     if inputs.ndim == codes.ndim:
         return codes
     try:
-        own = architecture.encode(model, random_images(2))
+        own = architecture.encode_images(model, random_images(2))
     except (CheckFailedError, StudentError):
         return codes
     return inputs if own.ndim == inputs.ndim else codes
@@ -134,7 +134,7 @@ def codes_are_not_activated(submission: Submission) -> None:
     """The encoder ends in a Linear layer, so that codes may lie anywhere in the plane."""
     model = new_model(submission)
     images = architecture.encoder_takes(model, random_images(7))
-    end = architecture.ending(architecture.computed(model, "encoder", images))
+    end = architecture.steps_after_weights(architecture.computed(model, "encoder", images))
     if end:
         name = architecture.layer_name(end[-1])
         fail(
@@ -177,7 +177,7 @@ def transform_gives_floats_from_0_to_1(submission: Submission) -> None:
         "`transform` is a class, and not yet a transform.",
         "Make one of it with brackets: transforms.ToTensor().",
     )
-    kept = keep(submission, "transform", image)
+    kept = keep_result(submission, "transform", image)
     what, hint = "The transformed image", "transforms.ToTensor() does all of this."
     tensor = expect_tensor(kept.get("result"), (1, 28, 28), what=what, hint=hint)
     expect(n_bytes(kept) == 4, f"{what} should hold numbers of type float32.", hint)

@@ -2,10 +2,10 @@
 
 from helpers.checking import Object, Submission, close, expect
 from helpers.checks.common.architecture import (
-    encode,
+    decoded_images,
+    encode_images,
     encoder_takes,
     expect_all_used,
-    through,
 )
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
@@ -30,11 +30,11 @@ def expect_state_is_all(first: Object, second: Object) -> None:
     second.load(state)
     images = random_images(5)
     expect(
-        close(through(first, images), through(second, images)),
+        close(decoded_images(first, images), decoded_images(second, images)),
         "Two models with the same parameters give different outputs.",
         "Are layers kept in a plain list, or is there something random in the layers?",
     )
-    codes = encode(first, images)
+    codes = encode_images(first, images)
     inputs = {"encoder": encoder_takes(first, images), "decoder": codes}
     for part, given in inputs.items():
         expect_all_used(first.differentiate(part, given).parameters)

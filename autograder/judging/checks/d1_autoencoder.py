@@ -6,7 +6,7 @@ from autograder.judging.checks.common import (
     expect_state_is_all,
 )
 from helpers.checking import Submission, check, expect
-from helpers.checks.common.architecture import expect_images_apart, through
+from helpers.checks.common.architecture import decoded_images, expect_images_apart
 from helpers.checks.common.images import random_images
 from helpers.checks.common.trial import mse_trial
 from helpers.checks.d1_autoencoder import D1, errors, new_model
@@ -29,7 +29,7 @@ def arguments_are_honoured(submission: Submission) -> None:
 def images_do_not_influence_each_other(submission: Submission) -> None:
     """What comes out for an image does not depend on the others in its batch."""
     model = new_model(submission)
-    expect_images_apart(random_images(6), lambda images: through(model, images))
+    expect_images_apart(random_images(6), lambda images: decoded_images(model, images))
 
 
 @check("architecture", points=2)

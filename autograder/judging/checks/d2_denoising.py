@@ -6,7 +6,7 @@ from autograder.judging.checks.common import (
     expect_state_is_all,
 )
 from helpers.checking import Submission, check
-from helpers.checks.common.architecture import expect_images_apart, through
+from helpers.checks.common.architecture import decoded_images, expect_images_apart
 from helpers.checks.common.images import random_images
 from helpers.checks.d2_denoising.noise import D2
 from helpers.checks.d2_denoising.result import errors
@@ -17,7 +17,7 @@ from helpers.checks.d2_denoising.training import trial
 def images_do_not_influence_each_other(submission: Submission) -> None:
     """In evaluation mode, what comes out for an image does not depend on the others."""
     model = submission.new("DenoiseAE")
-    expect_images_apart(random_images(6), lambda images: through(model, images))
+    expect_images_apart(random_images(6), lambda images: decoded_images(model, images))
 
 
 @check("architecture", points=2)

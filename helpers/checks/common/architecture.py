@@ -17,6 +17,7 @@ from helpers.checking import (
     expect,
     expect_tensor,
     fail,
+    likely_cause,
 )
 from helpers.checks.common.images import random_images
 
@@ -138,7 +139,7 @@ def layer_name(step: Step) -> str:
     return name
 
 
-def ending(steps: Sequence[Step]) -> list[Step]:
+def steps_after_weights(steps: Sequence[Step]) -> list[Step]:
     """The steps after the last one that has weights: the activation at a network's end."""
     weighted = [
         number
@@ -165,7 +166,9 @@ def expect_only_layers_run(
         any_end: whether any activation is allowed at the end, because another check is about it.
     """
     steps = computed(model, part, inputs, training=training)
-    end = [step for step in ending(steps) if any_end and layer_name(step) in ACTIVATIONS]
+    end = [
+        step for step in steps_after_weights(steps) if any_end and layer_name(step) in ACTIVATIONS
+    ]
     for step in steps:
         if layer_name(step) not in allowed and step not in end:
             where = f" (in {part}.{step.module})" if step.module else ""
@@ -186,7 +189,7 @@ def expect_activated_between(kinds: Sequence[str], layer: str, part: str) -> Non
         )
 
 
-def evaluated(model: Object, part: str, inputs: Tensor, *, what: str) -> Tensor:
+def in_eval_mode(model: Object, part: str, inputs: Tensor, *, what: str) -> Tensor:
     """What ``part`` of a model makes of one batch in eval mode, of any shape."""
     answer = model.submission.ask("apply", model.ref, part, inputs, pick=None)
     return expect_tensor(answer, what=what)
@@ -208,7 +211,7 @@ def decoder_takes(model: Object, codes: Tensor) -> Tensor:
 def _taken(model: Object, part: str, usual: Tensor, unusual: Tensor) -> Tensor:
     for inputs in (usual[:2], unusual[:2]):
         try:
-            evaluated(model, part, inputs, what="")
+            in_eval_mode(model, part, inputs, what="")
         except StudentError as error:
             if error.kind != "error":
                 break
@@ -219,19 +222,19 @@ def _taken(model: Object, part: str, usual: Tensor, unusual: Tensor) -> Tensor:
     return usual
 
 
-def encode(model: Object, images: Tensor) -> Tensor:
+def encode_images(model: Object, images: Tensor) -> Tensor:
     """The codes of images, in eval mode; see :func:`encoder_takes`."""
     return model.apply("encoder", encoder_takes(model, images), what="The encoder's output")
 
 
-def decode(model: Object, codes: Tensor) -> Tensor:
+def decode_codes(model: Object, codes: Tensor) -> Tensor:
     """The images of codes, in eval mode."""
     return model.apply("decoder", codes, what="The decoder's output")
 
 
-def through(model: Object, images: Tensor) -> Tensor:
+def decoded_images(model: Object, images: Tensor) -> Tensor:
     """What an autoencoder's two parts make of images; forward has a check of its own."""
-    return decode(model, encode(model, images))
+    return decode_codes(model, encode_images(model, images))
 
 
 def _is_idle(step: Step) -> bool:
@@ -272,7 +275,7 @@ def expect_black_to_white(model: Object, codes: Tensor) -> None:
 
 def expect_sigmoid_alone(model: Object, codes: Tensor) -> None:
     """Fail unless the decoder's last layer with weights is followed by one Sigmoid alone."""
-    kinds = [layer_name(step) for step in ending(computed(model, "decoder", codes))]
+    kinds = [layer_name(step) for step in steps_after_weights(computed(model, "decoder", codes))]
     if kinds != ["Sigmoid"]:
         end = " and ".join(kinds) or "a layer with weights"
         fail(f"The decoder ends in {end}; it should end in one Sigmoid.")
@@ -285,9 +288,9 @@ def expect_decoded_code(model: Object) -> None:
     """
     images = random_images(7)
     what = "The output of forward"
-    output = evaluated(model, "", images, what=what)
-    code = encode(model, images)
-    decoded = decode(model, code)
+    output = in_eval_mode(model, "", images, what=what)
+    code = encode_images(model, images)
+    decoded = decode_codes(model, code)
     shapes = (tuple(decoded.shape), tuple(images.shape))
     if close(output, decoded.view(output.shape) if _alike(output, decoded) else decoded):
         got = tuple(output.shape)
@@ -299,19 +302,13 @@ def expect_decoded_code(model: Object) -> None:
         "It returns the code: decode it.": code,
         "It returns the images that it was given.": images,
         "There is a second Sigmoid in forward.": decoded.sigmoid(),
-        "It encodes and decodes twice.": through(model, decoded)
-        if shapes[0] == shapes[1]
-        else code,
     }
+    if shapes[0] == shapes[1]:
+        causes["It encodes and decodes twice."] = decoded_images(model, decoded)
     hint = "It should encode the images, decode the code, and change nothing on the way."
-    for cause, wrong in causes.items():
-        if close(output, wrong):
-            hint = cause
-            break
-    else:
-        if not close(output, evaluated(model, "", images, what=what)):
-            hint = "There is something random in forward."
-    fail("forward(x) differs from decoder(encoder(x)).", hint)
+    if not close(output, in_eval_mode(model, "", images, what=what)):
+        hint = "There is something random in forward."
+    fail("forward(x) differs from decoder(encoder(x)).", likely_cause(output, causes, hint))
 
 
 def _expect_learning(model: Object, images: Tensor) -> None:

@@ -20,7 +20,7 @@ class Kept:
             self.result = function(*args)
 
 
-def keep(submission: Submission, function: str, *args: Any) -> Object:
+def keep_result(submission: Submission, function: str, *args: Any) -> Object:
     """A handle on a :class:`Kept` with what the student's ``function`` returned."""
     return submission.build(f"{__name__}.Kept", submission.object(function), *args)
 

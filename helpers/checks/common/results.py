@@ -17,7 +17,7 @@ from helpers.checking import (
     deliverable_in,
     expect,
 )
-from helpers.checks.common.architecture import decode, encode
+from helpers.checks.common.architecture import decode_codes, encode_images
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.settings import within_budget
 
@@ -70,12 +70,13 @@ def mean_squared_errors(
         pairs: what the model is shown and what it should return, for training and test images.
     """
     model = submission.trained(name)
-    codes = [encode(model, shown) for shown, _ in pairs]
+    codes = [encode_images(model, shown) for shown, _ in pairs]
     # In the grader this is another process, which has never seen an image.
     model = submission.trained(name)
     size = math.prod(codes[0].shape[1:])
     training, test = (
-        _error(decode(model, code), images) for (_, images), code in zip(pairs, codes, strict=True)
+        _error(decode_codes(model, code), images)
+        for (_, images), code in zip(pairs, codes, strict=True)
     )
     return Errors(training, test, size)
 

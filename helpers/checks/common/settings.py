@@ -58,6 +58,7 @@ def expect_adam(submission: Submission, optimizer: str = "optimizer", model: str
         f"`{optimizer}` is of type {the_optimizer.type_name}; use torch.optim.Adam.",
     )
     held, count = the_optimizer.holds(the_model), len(the_model.parameters())
+    expect(count > 0, f"`{model}` has no parameters.", "Are its layers kept in a plain list?")
     expect(
         held >= count,
         f"The optimizer updates {held} of the {count} parameter tensors of `{model}`.",

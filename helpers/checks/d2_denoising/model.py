@@ -18,7 +18,7 @@ def encoder_makes_a_smaller_code(submission: Submission) -> str:
     sizes = set()
     for n_images in (7, 2):
         what = "The encoder's output"
-        code = architecture.evaluated(model, "encoder", random_images(n_images), what=what)
+        code = architecture.in_eval_mode(model, "encoder", random_images(n_images), what=what)
         shape = tuple(code.shape)
         expect(
             len(shape) == 4 and shape[0] == n_images,
@@ -42,9 +42,9 @@ def decoder_comes_back_to_28_pixels(submission: Submission) -> None:
     """The decoder maps codes to images of exactly (N, 1, 28, 28)."""
     model = submission.new("DenoiseAE")
     for n_images in (7, 2):
-        code = _code_of_a_right_size(architecture.encode(model, random_images(n_images)))
+        code = _code_of_a_right_size(architecture.encode_images(model, random_images(n_images)))
         what = "The decoder's output"
-        output = architecture.evaluated(model, "decoder", code, what=what)
+        output = architecture.in_eval_mode(model, "decoder", code, what=what)
         got = tuple(output.shape)
         stages = [step for step in model.trace("decoder", code).steps if len(step.shape) == 4]
         sizes = [code.shape[-1], *(s.shape[-1] for s in stages if s.function in _RESIZING)]
@@ -83,7 +83,7 @@ _BLOCKS = {
 def _inputs(model: Object) -> dict[str, Tensor]:
     """What the encoder and the decoder can be tried with."""
     images = random_images(7)
-    return {"encoder": images, "decoder": architecture.encode(model, images)}
+    return {"encoder": images, "decoder": architecture.encode_images(model, images)}
 
 
 @check("architecture", points=3)
@@ -105,7 +105,7 @@ def blocks_are_complete(submission: Submission) -> None:
     for part, given in _inputs(model).items():
         steps = architecture.computed(model, part, given)
         if part == "decoder":  # there is a check of its own for its end
-            steps = steps[: len(steps) - len(architecture.ending(steps))]
+            steps = steps[: len(steps) - len(architecture.steps_after_weights(steps))]
         kinds = [_usual_name(architecture.layer_name(step)) for step in steps]
         for kind, least in _BLOCKS[part].items():
             count = kinds.count(kind)
@@ -130,7 +130,7 @@ def _usual_name(kind: str) -> str:
 def outputs_reach_from_black_to_white(submission: Submission) -> None:
     """The decoder ends in one Sigmoid: pixels lie in [0, 1] and can reach both ends."""
     model = submission.new("DenoiseAE")
-    codes = torch.randn_like(architecture.encode(model, random_images(20)))
+    codes = torch.randn_like(architecture.encode_images(model, random_images(20)))
     architecture.expect_black_to_white(model, codes)
     architecture.expect_sigmoid_alone(model, codes)
 

@@ -41,7 +41,7 @@ def _denoising_loss(network: nn.Module, shown: Tensor, images: Tensor, _: Tensor
             f"The model is shown {len(shown)} images for a batch of {len(images)}.",
             "Give it one noisy image for each.",
         )
-    return functional.mse_loss(network(shown), images)
+    return functional.mse_loss(network(shown.float()), images)
 
 
 def _copying_loss(network: nn.Module, shown: Tensor, _: Tensor, __: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def noise_shown(submission: Submission, n_epochs: int) -> tuple[Trial, Tensor]:
     a_trial = trial(submission, 0.0)
     for _ in range(n_epochs):
         a_trial.epoch()
-    shown = a_trial.shown()
+    shown = [x.float() for x in a_trial.shown()]
     images = torch.cat(n_epochs * [a_trial.images])
     if sum(map(len, shown)) != len(images) or any(x.shape[1:] != (1, 28, 28) for x in shown):
         shapes = ", ".join(str(tuple(x.shape)) for x in shown[:3]) or "nothing"
@@ -97,9 +97,9 @@ def noise_is_new_for_each_batch(submission: Submission) -> None:
     expect(rms(noise) > 0.02, "The model is shown images without noise.")
     shown = torch.cat(2 * [a_trial.images]) + noise
     free = (shown > 0) & (shown < 1)  # where nothing is clipped, so that equal noise stays equal
-    epochs = [range(3), range(a_trial.batch_size, a_trial.batch_size + 3)]
-    batches = [[n + start for n in batch] for start in (0, len(a_trial.images)) for batch in epochs]
-    first, second, again, _ = batches
+    few, size = min(3, a_trial.batch_size), a_trial.batch_size
+    first, second = range(few), range(size, size + few)
+    again = range(len(a_trial.images), len(a_trial.images) + few)
     for one, other, message in (
         (first, first, "All images of a batch get the same noise."),
         (first, second, "The noise is the same in each batch."),
