@@ -132,6 +132,7 @@ def default_strength_is_one_half(submission: Submission) -> None:
 @check("add_noise", points=2)
 def given_images_are_kept(submission: Submission) -> None:
     """add_noise leaves the images that it is given as they are."""
+    noisy(submission, random_images(4))  # what does nothing earns nothing
     architecture.expect_kept(
         submission,
         "add_noise",
