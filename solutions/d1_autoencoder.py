@@ -42,7 +42,7 @@ device = pick_device()
 # %% [markdown]
 # ## The idea
 #
-# An autoencoder is two functions, one behind the other. The **encoder** $f$ turns an image $x$ into
+# An autoencoder is two functions, one after the other. The **encoder** $f$ turns an image $x$ into
 # a short vector, the **code** $z = f(x)$. The **decoder** $g$ turns a code into an image,
 # $\hat{x} = g(z)$.
 #
@@ -78,13 +78,19 @@ visualize_img_batch(next(iter(digits))[0], title="Some training digits")
 # %% [markdown]
 # ## Task 1: the model
 #
-# Build `self.encoder` and `self.decoder`, each an `nn.Sequential`.
+# Build `self.encoder` and `self.decoder`, each an `nn.Sequential`. All that the model learns is in
+# these two.
 #
-# - Use `nn.Linear` with `nn.LeakyReLU` between. Three linear layers of one width, `hidden_dim`, are
-#   a good start on each side.
-# - `nn.Flatten()` makes a vector of each image; `nn.Unflatten` makes an image of each vector.
-# - **No activation after the encoder's last layer:** a code may lie anywhere in the plane.
-# - **A Sigmoid at the decoder's end:** a pixel lies between 0 and 1.
+# - Use only `nn.Linear`, at least two on each side, with `nn.LeakyReLU` between: no other layers,
+#   and so no dropout or normalisation either. Three linear layers of one width, `hidden_dim`, are a
+#   good start.
+# - `nn.Flatten()` makes a vector of each image, at the beginning of the encoder;
+#   `nn.Unflatten(1, (1, 28, 28))` makes an image of each vector, at the end of the decoder.
+# - **No activation after the encoder's last layer,** nor before the decoder's first: a code may lie
+#   anywhere in the plane.
+# - **A Sigmoid after the decoder's last layer,** and no other activation there: a pixel lies
+#   between 0 and 1.
+# - `forward` decodes the code of the images, and returns the images alone.
 #
 # Why *leaky* ReLU? A ReLU gives zero, and a zero gradient, for every negative input. LeakyReLU
 # lets a little through, so that no unit can fall asleep for good.
@@ -145,8 +151,8 @@ check("d1_autoencoder.architecture")
 # A linear layer from $a$ to $b$ numbers has $ab + b$ parameters. Which layers will hold most of
 # yours?
 #
-# `transform` turns each image, as it is stored, into a float tensor of shape (1, 28, 28) with
-# pixels from 0 to 1.
+# `transform` turns each image, as it is stored, into a float32 tensor of shape (1, 28, 28) with
+# pixels from 0 to 1, the same at each call.
 
 # %% solution="choices"
 # TODO: set hidden_dim, latent_dim, batch_size, n_epochs (whole numbers) and transform.
@@ -173,8 +179,8 @@ check("d1_autoencoder.settings")
 # ## Task 3: the loss and the optimiser
 #
 # `criterion(x_hat, x)` is the mean squared error $L$ from above, averaged over all pixels and all
-# images. `optimizer` is Adam (Kingma & Ba, 2015), and it updates the parameters of `model`. A
-# learning rate of $10^{-3}$ serves well here.
+# images. `optimizer` is Adam (Kingma & Ba, 2015) or one of its variants, such as AdamW, and it
+# updates all parameters of `model`. A learning rate of $10^{-3}$ serves well here.
 
 # %% solution="loss_and_optimizer"
 # TODO: criterion and optimizer.
@@ -197,7 +203,8 @@ check("d1_autoencoder.loss")
 # 4. let the optimiser take its step.
 #
 # Return the mean loss **over all images** of the epoch. Mind the last batch: it may be smaller than
-# the others, so a plain average of the batches' losses would count its images too much.
+# the others, so a plain average of the batches' losses would count its images too much. Add up
+# plain numbers (`loss.item()`): a sum of tensors would keep the gradients of every batch in memory.
 
 
 # %% solution="train_epoch"
@@ -266,7 +273,9 @@ plot_losses(
 # numbers hold a digit's kind and something of its slant, but not every hook and loop.
 
 # %% figure="reconstructions"
-test_images, _ = next(iter(test_loader))
+model.eval()
+test_digits = Loader(MNIST(train=False, transform=transform), batch_size=10)
+test_images, _ = next(iter(test_digits))
 with torch.no_grad():
     reconstructions = model(test_images.to(device)).cpu()
 plot_reconstructions(test_images, reconstructions)
@@ -308,17 +317,27 @@ print(summary(model, (1, 28, 28)))
 # ## Longer codes
 #
 # How much does a larger code help? This cell trains a fresh model for three epochs at each of five
-# code sizes (about a minute on a laptop) and shows the error that each reaches.
+# code sizes (about a minute on a laptop) and shows the error that each reaches. The models are kept
+# in `checkpoints`, too, and restored when you run the cell again.
+
 
 # %% figure="sweep"
-sizes, errors = [2, 4, 8, 16, 32], []
-for size in sizes:
+def error_with(size):
     set_seed(0)
     other = Autoencoder(latent_dim=size, hidden_dim=hidden_dim, input_dim=28 * 28).to(device)
     adam = optim.Adam(other.parameters(), lr=1e-3)
-    for _ in range(3):
-        error = train_epoch(other, train_loader, criterion, adam, device)
-    errors.append(error)
+    trained = train_or_restore(
+        f"code_of_{size}",
+        other,
+        lambda batches: train_epoch(other, batches, criterion, adam, device),
+        train_loader,
+        3,
+    )
+    return trained.losses[-1]
+
+
+sizes = [2, 4, 8, 16, 32]
+errors = [error_with(size) for size in sizes]
 plot_sweep(sizes, errors, xlabel="numbers in a code", ylabel="training MSE after 3 epochs")
 
 # %% [markdown] written="bottleneck" points=4

@@ -24,7 +24,7 @@ from helpers.data import MNIST, Loader
 from helpers.deliverables import get
 from helpers.notebook import check, handin
 from helpers.plotting import draw_denoiser, explore, plot_image_rows, plot_losses, plot_sweep
-from helpers.training import pick_device, set_seed, train_or_restore
+from helpers.training import pick_device, same_randomness, set_seed, train_or_restore
 
 device = pick_device()
 
@@ -45,16 +45,16 @@ device = pick_device()
 draw_denoiser(MNIST(train=False, transform=transforms.ToTensor())[0][0])
 
 # %% [markdown]
-# What would a perfect network answer? Several clean digits may lie behind one noisy image, and the
+# What would a perfect network answer? One noisy image may come from several clean digits, and the
 # squared error is smallest for their *mean*, weighted by how likely each is: $g(f(\tilde{x})) =
 # \mathbb{E}[x \mid \tilde{x}]$. Remember this when you look at the results: where the noise leaves
 # doubt, the answer is a blur.
 #
 # ## Task 1: the noise
 #
-# Add Gaussian noise of standard deviation `std` to each pixel, afresh at each call. Then clip to
-# [0, 1], since no pixel is darker than black or brighter than white. Leave the images that you were
-# given as they are: they are the target.
+# Add Gaussian noise of standard deviation `std` to each pixel, afresh for each image and at each
+# call. Then clip to [0, 1], since no pixel is darker than black or brighter than white. Leave the
+# images that you were given as they are (no `+=`, no `clamp_`): they are the target.
 
 
 # %% solution="noise"
@@ -78,7 +78,8 @@ def add_noise(images, std=0.5):
 check("d2_denoising.add_noise")
 
 # %% figure="noisy"
-some = torch.stack([MNIST(train=True, transform=transforms.ToTensor())[n][0] for n in range(10)])
+training_digits = MNIST(train=True, transform=transforms.ToTensor())
+some = torch.stack([training_digits[n][0] for n in range(10)])
 plot_image_rows({"clean": some, "noisy": add_noise(some), "half the noise": add_noise(some, 0.25)})
 
 # %% [markdown]
@@ -87,12 +88,15 @@ plot_image_rows({"clean": some, "noisy": add_noise(some), "half the noise": add_
 # A convolution looks at a small window and uses the same weights everywhere: a $k \times k$ kernel
 # from $a$ to $b$ channels has $abk^2 + b$ parameters, however large the image.
 #
+# Both halves are an `nn.Sequential`, and all that the model learns is in these two. Use only the
+# layers named here, and `Dropout` if you like: no `Linear`, no `Upsample`, no other activations.
+#
 # **The encoder** is three blocks of `Conv2d`, `BatchNorm2d`, `LeakyReLU` and `MaxPool2d(2)`. Each
 # block halves height and width, rounding down: 28, 14, 7, 3.
 #
 # **The decoder** is three stages of `ConvTranspose2d`, with `BatchNorm2d` and `LeakyReLU` between
-# and a `Sigmoid` at the end. It must come back to exactly 28. From $h$ pixels, a transposed
-# convolution with kernel $k$, stride $s$ and padding $p$ makes
+# and a `Sigmoid` at the end, without a `LeakyReLU` before it. It must come back to exactly 28. From
+# $h$ pixels, a transposed convolution with kernel $k$, stride $s$ and padding $p$ makes
 #
 # $$h' = (h - 1)\,s - 2p + k \quad (+\ \text{output padding}) .$$
 #
@@ -100,6 +104,7 @@ plot_image_rows({"clean": some, "noisy": add_noise(some), "half the noise": add_
 # is the usual slip.
 #
 # The code, channels times height times width, must hold fewer numbers than the image has pixels.
+# `forward` decodes the code of the images, and returns the images alone.
 
 
 # %% solution="model_class"
@@ -151,9 +156,9 @@ check("d2_denoising.architecture")
 # %% [markdown]
 # ## Task 3: the settings
 #
-# At most {{ max_epochs }} epochs. A small convolutional model likes a larger learning rate than the
-# one you used before: try some between $10^{-3}$ and $10^{-2}$. Small batches take more steps an
-# epoch, and more time.
+# At most {{ max_epochs }} epochs and {{ max_parameters }} parameters. A small convolutional model
+# likes a larger learning rate than the one you used before: try some between $10^{-3}$ and
+# $10^{-2}$. Small batches take more steps an epoch, and more time.
 
 # %% solution="choices"
 # TODO: set batch_size, n_epochs (whole numbers) and learning_rate.
@@ -165,7 +170,6 @@ learning_rate = 4e-3
 
 # %% given="model"
 train_loader = Loader(MNIST(train=True, transform=transforms.ToTensor()), batch_size, shuffle=True)
-test_loader = Loader(MNIST(train=False, transform=transforms.ToTensor()), batch_size)
 
 set_seed(0)
 model = DenoiseAE().to(device)
@@ -183,8 +187,9 @@ check("d2_denoising.settings")
 # images, take a step. New noise for each batch, every time: with the same noise in each epoch the
 # model could learn it by heart.
 #
-# Return the mean loss over all images. `model.train()` tells BatchNorm to use the statistics of the
-# batch; for the results we switch to `model.eval()`, which uses the averages gathered on the way.
+# Return the mean loss over all images, a plain number. `model.train()` tells BatchNorm to use the
+# statistics of the batch; for the results we switch to `model.eval()`, which uses the averages
+# gathered on the way.
 
 
 # %% solution="train_epoch"
@@ -251,7 +256,7 @@ plot_losses(
 
 # %% figure="denoised"
 model.eval()
-clean, _ = next(iter(test_loader))
+clean, _ = next(iter(Loader(MNIST(train=False, transform=transforms.ToTensor()), batch_size=100)))
 noisy = add_noise(clean)
 with torch.no_grad():
     denoised = model(noisy.to(device)).cpu()
@@ -278,13 +283,14 @@ plot_sweep(
 
 # %% figure="explorer"
 def spoil_and_denoise(digit, noise):
-    torch.manual_seed(0)  # the same noise pattern, weaker or stronger
-    spoiled = add_noise(clean[digit : digit + 1], noise)
+    with same_randomness():
+        torch.manual_seed(0)  # the same noise pattern, weaker or stronger
+        spoiled = add_noise(clean[digit : digit + 1], noise)
     with torch.no_grad():
         return torch.cat([spoiled, model(spoiled.to(device)).cpu()], dim=2)
 
 
-explore(spoil_and_denoise, noise=(0.0, 0.5, 1.5), digit=(0, 31))
+explore(spoil_and_denoise, noise=(0.05, 0.5, 1.55), digit=(0, len(clean) - 1))
 
 # %% [markdown]
 # The model's layers and parameters, for your report:

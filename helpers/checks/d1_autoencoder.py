@@ -7,17 +7,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from helpers.checking import (
+    CheckFailedError,
     Object,
+    StudentError,
     Submission,
     check,
     close,
     expect,
     expect_close,
+    expect_number,
     expect_tensor,
     fail,
 )
 from helpers.checks.common import architecture, settings
 from helpers.checks.common.images import digits, random_images
+from helpers.checks.common.kept import keep_result, n_bytes
 from helpers.checks.common.results import (
     Errors,
     check_budget,
@@ -48,13 +52,22 @@ def encoder_maps_images_to_codes(submission: Submission) -> None:
         model = new_model(submission, latent_dim)
         for n_images in (7, 1):
             what = f"For {n_images} images and latent_dim={latent_dim}, the encoder's output"
-            codes = model.tensor("encoder", random_images(n_images), what=what)
+            images = random_images(n_images)
+            inputs = architecture.encoder_takes(model, images)
+            expect(
+                inputs.shape == images.shape,
+                "The encoder only takes images that are flat already.",
+                "Begin it with nn.Flatten(), which makes a vector of each image.",
+            )
+            codes = architecture.in_eval_mode(model, "encoder", images, what=what)
             shape, got = (n_images, latent_dim), tuple(codes.shape)
-            hint = "Is latent_dim used?"
-            if len(got) == 3:
+            hint = ""
+            if got == (n_images, 1, latent_dim):
                 hint = "nn.Flatten(2, 3) keeps the channel axis: nn.Flatten() starts at axis 1."
-            elif len(got) == 1:
-                hint = "The batch axis is gone: nn.Flatten() keeps it, nn.Flatten(0) does not."
+            elif got == (latent_dim,):
+                hint = "The batch axis is gone, which squeeze() takes away if there is one image."
+            elif latent_dim not in got:
+                hint = "Is latent_dim used?"
             expect(got == shape, f"{what} should have shape {shape}, but it has {got}.", hint)
 
 
@@ -64,13 +77,29 @@ def decoder_maps_codes_to_images(submission: Submission) -> None:
     for latent_dim in (2, 5):
         model = new_model(submission, latent_dim)
         for n_images in (7, 1):
-            model.tensor(
-                "decoder",
-                torch.randn(n_images, latent_dim),
-                shape=(n_images, 1, 28, 28),
-                what=f"For {n_images} codes with latent_dim={latent_dim}, the decoder's output",
-                hint="Bring the 784 numbers into an image with nn.Unflatten(1, (1, 28, 28)).",
-            )
+            what = f"For {n_images} codes with latent_dim={latent_dim}, the decoder's output"
+            inputs = _codes_for(model, torch.randn(n_images, latent_dim))
+            output = architecture.in_eval_mode(model, "decoder", inputs, what=what)
+            shape, got = (n_images, 1, 28, 28), tuple(output.shape)
+            hint = ""
+            if output.numel() == n_images * INPUT_DIM:
+                hint = (
+                    "Bring the 784 numbers into an image of one channel with "
+                    "nn.Unflatten(1, (1, 28, 28))."
+                )
+            expect(got == shape, f"{what} should have shape {shape}, but it has {got}.", hint)
+
+
+def _codes_for(model: Object, codes: Tensor) -> Tensor:
+    """Codes (N, Z), or (N, 1, Z) if the model's own encoder gives such codes to its decoder."""
+    inputs = architecture.decoder_takes(model, codes)
+    if inputs.ndim == codes.ndim:
+        return codes
+    try:
+        own = architecture.encode_images(model, random_images(2))
+    except (CheckFailedError, StudentError):
+        return codes
+    return inputs if own.ndim == inputs.ndim else codes
 
 
 @check("architecture", points=4)
@@ -81,39 +110,46 @@ def forward_decodes_what_it_encodes(submission: Submission) -> None:
 
 @check("architecture", points=4)
 def layers_are_linear_and_leaky_relu(submission: Submission) -> None:
-    """Encoder and decoder are nn.Sequential of Linear and LeakyReLU, with a Sigmoid at the end."""
+    """Encoder and decoder are nn.Sequential of Linear layers only, with LeakyReLU between them."""
     model = new_model(submission)
-    for part in ("encoder", "decoder"):
+    images = architecture.encoder_takes(model, random_images(7))
+    inputs = {"encoder": images, "decoder": _codes_for(model, torch.randn(7, 2))}
+    for part in inputs:
         architecture.expect_sequential(model, part)
-        allowed = {"Linear", "LeakyReLU"}
-        if part == "decoder" and architecture.last_layer(model, part) == "Sigmoid":
-            allowed.add("Sigmoid")
-        end = "a Sigmoid at the decoder's end"
-        hint = f"This deliverable asks for Linear and LeakyReLU only, and {end}."
-        kinds = architecture.expect_only_layers(model, part, allowed, hint)
+        hint = "This deliverable asks for Linear and LeakyReLU only, and a Sigmoid at the end."
+        kinds = architecture.expect_only_layers_run(
+            model, part, inputs[part], {"Linear", "LeakyReLU"}, hint, training=True, any_end=True
+        )
         expect(kinds.count("Linear") >= 2, f"The {part} needs at least two Linear layers.")
         expect(
-            "LeakyReLU" in kinds,
-            f"The {part} has no LeakyReLU.",
-            "Linear layers without a nonlinearity between them are together just one Linear.",
+            kinds[0] == "Linear",
+            f"The {part} begins with {kinds[0]}.",
+            "LeakyReLU belongs between two Linear layers.",
         )
+        architecture.expect_activated_between(kinds, "Linear", part)
 
 
 @check("architecture", points=3)
 def codes_are_not_activated(submission: Submission) -> None:
     """The encoder ends in a Linear layer, so that codes may lie anywhere in the plane."""
-    last = architecture.last_layer(new_model(submission), "encoder")
-    expect(
-        last == "Linear",
-        f"The encoder ends in {last or 'no layer at all'}; it should end in Linear.",
-        "An activation there squeezes the codes into one corner of the latent plane.",
-    )
+    model = new_model(submission)
+    images = architecture.encoder_takes(model, random_images(7))
+    end = architecture.steps_after_weights(architecture.computed(model, "encoder", images))
+    if end:
+        name = architecture.layer_name(end[-1])
+        fail(
+            f"The encoder ends in {name}; it should end in Linear.",
+            "Codes may lie anywhere in the plane, and what follows the last Linear layer bends it.",
+        )
 
 
 @check("architecture", points=4)
 def outputs_reach_from_black_to_white(submission: Submission) -> None:
     """The decoder ends in one Sigmoid: pixels lie in [0, 1] and can reach both ends."""
-    architecture.expect_black_to_white(new_model(submission), 10 * torch.randn(50, 2))
+    model = new_model(submission)
+    codes = _codes_for(model, 10 * torch.randn(50, 2))
+    architecture.expect_black_to_white(model, codes)
+    architecture.expect_sigmoid_alone(model, codes)
 
 
 @check("settings", points=3)
@@ -135,17 +171,35 @@ def transform_gives_floats_from_0_to_1(submission: Submission) -> None:
     """The transform turns a 28 x 28 image into float32 of shape (1, 28, 28), from 0 to 1."""
     pixels = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
     pixels[0, 0], pixels[0, 1] = 0, 255
-    output = submission.call("transform", submission.pil_image(pixels))
-    hint = "transforms.ToTensor() does all of this."
-    tensor = expect_tensor(output, (1, 28, 28), what="The transformed image", hint=hint)
-    expect(tensor.dtype is torch.float32, f"Its dtype should be float32, not {tensor.dtype}.", hint)
-    expected = pixels[None].float() / 255
-    if close(tensor, 255 * expected):
-        fail("The transformed image still goes from 0 to 255.", "Divide by 255, or use ToTensor.")
+    image = submission.pil_image(pixels)
     expect(
-        close(tensor, expected),
-        f"The transformed image goes from {float(tensor.min()):.2f} to {float(tensor.max()):.2f}, "
-        "and should hold each pixel divided by 255.",
+        submission.object("transform").type_name != "type",
+        "`transform` is a class, and not yet a transform.",
+        "Make one of it with brackets: transforms.ToTensor().",
+    )
+    kept = keep_result(submission, "transform", image)
+    what, hint = "The transformed image", "transforms.ToTensor() does all of this."
+    tensor = expect_tensor(kept.get("result"), (1, 28, 28), what=what, hint=hint)
+    expect(n_bytes(kept) == 4, f"{what} should hold numbers of type float32.", hint)
+    # One that flips half of the images would pass by luck one time in a million.
+    for _ in range(20):
+        again = expect_tensor(submission.call("transform", image), (1, 28, 28), what=what)
+        expect(close(again, tensor), f"{what} changes from call to call.", "Change none by chance.")
+    right = pixels[None].float() / 255
+    expect_close(
+        tensor,
+        right,
+        f"{what} goes from {float(tensor.min()):.2f} to {float(tensor.max()):.2f}, and should hold "
+        "each pixel divided by 255.",
+        {
+            "It still goes from 0 to 255: divide by 255, or use ToTensor.": 255 * right,
+            "Black and white are exchanged.": 1 - right,
+            "Rows and columns are exchanged.": right.mT,
+            "It is mirrored.": right.flip(2),
+            "It is turned upside down.": right.flip(1),
+            "Its pixels are rounded to 0 and 1.": (right > 0.5).float(),
+            "Its pixels are normalised to go from -1 to 1.": 2 * right - 1,
+        },
         hint,
     )
 
@@ -157,9 +211,15 @@ settings.check_model_budget(__name__, points=2)
 def criterion_is_the_mean_squared_error(submission: Submission) -> None:
     """`criterion(x_hat, x)` is the mean of (x_hat - x)^2 over all pixels of all images."""
     criterion = submission.object("criterion")
+    expect(
+        criterion.type_name != "type",
+        "`criterion` is a class, and not yet a loss.",
+        "Make one of it with brackets: nn.MSELoss().",
+    )
     for n_images in (6, 3):
         x_hat, x = random_images(n_images), random_images(n_images)
-        value = criterion.number("", x_hat, x, what="criterion(x_hat, x)")
+        answer = criterion.call("", x_hat, x)
+        value = expect_number(answer, what="criterion(x_hat, x)")
         squared = float(functional.mse_loss(x_hat, x))
         expect_close(
             value,
@@ -168,11 +228,26 @@ def criterion_is_the_mean_squared_error(submission: Submission) -> None:
             {
                 "It is a sum: use the mean over all pixels and images.": squared * x.numel(),
                 "It is summed over pixels: use the mean over them too.": squared * x[0].numel(),
+                "It is summed over images: use the mean over them too.": squared * n_images,
+                "It is half of it.": squared / 2,
+                "It is the negative of it.": -squared,
                 "It is the mean absolute error (L1).": float(functional.l1_loss(x_hat, x)),
                 "It is the root of it: leave out the square root.": math.sqrt(squared),
+                "The differences are not squared.": float((x_hat - x).mean()),
                 "It is the binary cross-entropy.": float(functional.binary_cross_entropy(x_hat, x)),
             },
             "nn.MSELoss() is what is asked for.",
+        )
+        expect(
+            isinstance(answer, Tensor),
+            "criterion(x_hat, x) is a plain number, which has no gradient.",
+            "Return the tensor itself, without .item().",
+        )
+        slope = criterion.differentiate("", x_hat, x, wrt=[0]).inputs[0]
+        expect(
+            slope is not None and close(slope * x.numel(), 2 * (x_hat - x), 1e-3),
+            "criterion(x_hat, x) does not have the gradient of the mean squared error.",
+            "Is something detached in it?",
         )
 
 
@@ -194,13 +269,8 @@ check_training(
 @once
 def errors(submission: Submission) -> Errors:
     """The trained model's mean squared errors, computed here from its codes and images."""
-
-    def expect_code(code: Tensor) -> None:
-        shape, got = (len(code), D1["latent_dim"]), tuple(code.shape)
-        expect(got == shape, f"The codes of {len(code):,} images should be {shape}, not {got}.")
-
     pairs = [(images, images) for images in (digits(train=True), digits(train=False))]
-    return mean_squared_errors(submission, "autoencoder", pairs, expect_code)
+    return mean_squared_errors(submission, "autoencoder", pairs)
 
 
 #: A model that always answers with the mean image has an error of 0.067.
@@ -219,7 +289,11 @@ check_learned(
 @check("result", points=14)
 def training_error_is_low(submission: Submission) -> str:
     """The trained model's mean squared error on the training images is below the threshold."""
-    error = errors(submission).training
+    error, size = errors(submission).training, errors(submission).code_size
+    expect(
+        size == D1["latent_dim"],
+        f"The trained model's codes hold {size} numbers; hand in a model with {D1['latent_dim']}.",
+    )
     hint = "Wider hidden layers, a learning rate near 1e-3 or smaller batches help."
     if error >= LEARNED_SOMETHING:
         hint = ""

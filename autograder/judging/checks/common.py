@@ -1,33 +1,43 @@
 """Hidden checks that several deliverables have in common."""
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor
-
 from helpers.checking import Object, Submission, close, expect
-from helpers.checks.common.architecture import expect_all_used
+from helpers.checks.common.architecture import (
+    decoded_images,
+    encode_images,
+    encoder_takes,
+    expect_all_used,
+)
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
 from helpers.checks.common.results import Measure
 from helpers.checks.common.trial import MakeTrial, expect_training_mode
 
 
-def expect_state_is_all(
-    first: Object, second: Object, answer: Callable[[Object, Tensor], Tensor]
-) -> None:
-    """Fail unless two autoencoders with the same state dict agree, and use all of its parameters.
+def expect_state_is_all(first: Object, second: Object) -> None:
+    """Fail unless an autoencoder's two parts are all that it keeps, and use all of it.
 
-    ``answer`` returns the output of a model for some images.
+    ``first`` and ``second`` are fresh models of one class.
     """
-    second.load(first.state())
+    state = first.state()
+    outside = [name for name in state if not name.startswith(("encoder.", "decoder."))]
+    expect(
+        not outside,
+        f"The model keeps numbers outside of its encoder and decoder: {', '.join(outside[:3])}.",
+    )
+    learning = first.parameters()
+    frozen = [k for k in state if k.endswith((".weight", ".bias")) and k not in learning]
+    expect(not frozen, f"These parameters are frozen (requires_grad): {', '.join(frozen[:3])}.")
+    second.load(state)
     images = random_images(5)
     expect(
-        close(answer(first, images), answer(second, images)),
+        close(decoded_images(first, images), decoded_images(second, images)),
         "Two models with the same parameters give different outputs.",
-        "Are layers kept in a plain list, or is there something random in forward?",
+        "Are layers kept in a plain list, or is there something random in the layers?",
     )
-    expect_all_used(first.differentiate("", images, weights=torch.randn(5, 1, 28, 28)).parameters)
+    codes = encode_images(first, images)
+    inputs = {"encoder": encoder_takes(first, images), "decoder": codes}
+    for part, given in inputs.items():
+        expect_all_used(first.differentiate(part, given).parameters)
 
 
 def check_training_mode(module: str, trial: MakeTrial, *, points: float, lr: float) -> None:

@@ -28,3 +28,9 @@ def some_digits(*, train: bool, n_images: int = 5_000) -> tuple[Tensor, Tensor]:
     images, labels = mnist_tensors(train=train)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:n_images]
     return images[order], labels[order]
+
+
+def spoiled(images: Tensor, std: float = 0.5) -> Tensor:
+    """Images as deliverable 2 spoils them, in [0, 1] again."""
+    drawn: Tensor = torch.distributions.Normal(images, std).sample()
+    return drawn.clip(0, 1)

@@ -10,15 +10,22 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 from torch.nn import functional
 
-from helpers.checking import CheckFailedError, StudentError, Submission, deliverable_in, expect
+from helpers.checking import (
+    CheckFailedError,
+    StudentError,
+    Submission,
+    deliverable_in,
+    expect,
+)
+from helpers.checks.common.architecture import decode_codes, encode_images
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.settings import within_budget
 
 T = TypeVar("T")
 
 RUN_AGAIN = (
-    "Was the training cell run after your last change? Delete the folder `checkpoints` and run it "
-    "again."
+    "Was the training cell run after your last change? Delete the folder `checkpoints` and run the "
+    "notebook again from the cell that builds the model."
 )
 
 
@@ -43,38 +50,45 @@ def once(measure: Callable[[Submission], T]) -> Callable[[Submission], T]:
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean squared errors of a trained model."""
+    """Mean squared errors of a trained autoencoder, and the amount of numbers in its codes."""
 
     training: float
     test: float
+    code_size: int
 
 
 def mean_squared_errors(
-    submission: Submission,
-    name: str,
-    pairs: Sequence[tuple[Tensor, Tensor]],
-    expect_code: Callable[[Tensor], None],
+    submission: Submission, name: str, pairs: Sequence[tuple[Tensor, Tensor]]
 ) -> Errors:
     """The errors of the trained autoencoder ``name``.
 
     Encoder and decoder run in different processes: the decoder has only the codes to work with.
+    Codes and images that are merely of another shape than they should be are measured: there are
+    checks of the model for that.
 
     Args:
         pairs: what the model is shown and what it should return, for training and test images.
-        expect_code: fails if a code has the wrong shape.
     """
     model = submission.trained(name)
-    codes = [model.apply("encoder", shown, what="The encoder's output") for shown, _ in pairs]
-    for code in codes:
-        expect_code(code)
+    codes = [encode_images(model, shown) for shown, _ in pairs]
     # In the grader this is another process, which has never seen an image.
     model = submission.trained(name)
-    errors = []
-    for (_, images), code in zip(pairs, codes, strict=True):
-        outputs = model.apply("decoder", code, what="The decoder's output")
-        expect(outputs.shape == images.shape, "The decoded images should be (N, 1, 28, 28).")
-        errors.append(float(functional.mse_loss(outputs, images)))
-    return Errors(*errors)
+    size = math.prod(codes[0].shape[1:])
+    training, test = (
+        _error(decode_codes(model, code), images)
+        for (_, images), code in zip(pairs, codes, strict=True)
+    )
+    return Errors(training, test, size)
+
+
+def _error(outputs: Tensor, images: Tensor) -> float:
+    """The mean squared error of images, which may be flat."""
+    shape = ("N", *outputs.shape[1:])
+    expect(
+        outputs.numel() == images.numel(),
+        f"The decoded images should be (N, 1, 28, 28), but they are {shape}.",
+    )
+    return float(functional.mse_loss(outputs.view(images.shape), images))
 
 
 class Scores(Protocol):

@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
-from helpers.checking import Submission, deliverable_in, expect
+from helpers.checking import Submission, deliverable_in, expect, fail
 from helpers.checks.common.declaring import declare
 from helpers.deliverables import Deliverable
 
 #: Adam and its variants.
-ADAMS = ("Adam", "AdamW", "NAdam", "RAdam")
+ADAMS = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax")
 
 
 def expect_whole_numbers(submission: Submission, *names: str) -> dict[str, int]:
@@ -15,6 +15,11 @@ def expect_whole_numbers(submission: Submission, *names: str) -> dict[str, int]:
     values = {}
     for name in names:
         value = submission.number(name)
+        if isinstance(submission.get(name), float) and value == int(value):
+            fail(
+                f"`{name}` is {value}, a float; it should be a whole number: {int(value)}.",
+                "Write it without a decimal point or exponent, and divide with //.",
+            )
         expect(
             value >= 1 and value == int(value),
             f"`{name}` should be a whole number of at least 1, but it is {value:g}.",
@@ -44,14 +49,23 @@ def expect_adam(submission: Submission, optimizer: str = "optimizer", model: str
     """Fail unless the optimiser is Adam (or a variant) and updates every parameter of the model."""
     the_optimizer, the_model = submission.object(optimizer), submission.object(model)
     expect(
+        the_optimizer.type_name != "type",
+        f"`{optimizer}` is a class, and not yet an optimizer.",
+        "Make one of it: optim.Adam(model.parameters(), lr=1e-3).",
+    )
+    expect(
         the_optimizer.type_name in ADAMS,
         f"`{optimizer}` is of type {the_optimizer.type_name}; use torch.optim.Adam.",
     )
     held, count = the_optimizer.holds(the_model), len(the_model.parameters())
+    expect(count > 0, f"`{model}` has no parameters.", "Are its layers kept in a plain list?")
     expect(
-        held == count,
+        held >= count,
         f"The optimizer updates {held} of the {count} parameter tensors of `{model}`.",
-        "Was the model built again after the optimizer? Run this cell again too.",
+        f"Give it {model}.parameters(). Was the model built again after the optimizer? Then run "
+        "this cell again, too."
+        if held == 0
+        else f"Give it {model}.parameters(), which are all of them.",
     )
 
 
