@@ -50,12 +50,15 @@ def draw_denoiser(image: Tensor, std: float = 0.5) -> Figure:
     return sketch.figure
 
 
-def draw_vae(image: Tensor, condition: str = "") -> Figure:
+def draw_vae(
+    image: Tensor, condition: str = "", output: str = r"reconstruction $\hat{x}$"
+) -> Figure:
     """An image, the distribution of its codes, one code drawn from it, and the image it gives.
 
     Args:
         image: (28, 28) or (1, 28, 28) in [0, 1]; it is shown at both ends.
         condition: what encoder and decoder are given in addition, such as "label $c$".
+        output: what the image at the decoder's end is called.
     """
     sketch = Sketch(22.5, 10, height=7.6)
     sketch.image(0.3, image, "image $x$", "784 numbers")
@@ -68,7 +71,7 @@ def draw_vae(image: Tensor, condition: str = "") -> Figure:
     sketch.box(11.9, 2.05, 1.9, 0.9, CODE, "$z$")
     sketch.label(12.85, r"$z = \mu + \sigma\varepsilon$", "$Z$ numbers")
     sketch.trapezium(15, 18, 0.95, 1.9, DECODER, "decoder")
-    sketch.image(19.1, image, r"reconstruction $\hat{x}$", "784 numbers")
+    sketch.image(19.1, image, output, "784 numbers")
     sketch.flow(3.4, 4.2, 13.9, 14.9, 18.1, 19)
     sketch.arrow((7.4, 2.75), (8.2, 3.1))
     sketch.arrow((7.4, 2.25), (8.2, 1.9))

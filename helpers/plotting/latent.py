@@ -46,10 +46,12 @@ def plot_latent_space(
         # others.
         colours = [colour_of[label] for label in labels.tolist()]
         axes.scatter(points[:, 0], points[:, 1], s=8, alpha=0.7, linewidths=0, c=colours)
-        for label in classes:
+        # Ten colours are hard to tell apart: the digit is also written among its dots.
+        middles = np.array([np.median(points[labels == label], axis=0) for label in classes])
+        extent = np.maximum(np.ptp(points, axis=0), 1e-9)
+        middles = moved_apart(middles / extent, 0.05) * extent
+        for label, middle in zip(classes, middles, strict=True):
             axes.scatter([], [], s=40, color=colour_of[label], label=str(label))
-            # Ten colours are hard to tell apart: the digit is also written among its dots.
-            middle = np.median(points[labels == label], axis=0)
             axes.annotate(
                 str(label),
                 (middle[0], middle[1]),
@@ -74,6 +76,22 @@ def plot_latent_space(
                 loc="left",
             )
     return figure
+
+
+def moved_apart(points: np.ndarray, least: float) -> np.ndarray:
+    """Points (M, 2), moved until any two are about ``least`` apart, so that no label hides another.
+
+    Points that are far enough from all others stay where they are.
+    """
+    points = points + 1e-6 * np.arange(len(points))[:, None]  # equal points part, too
+    for _ in range(100):
+        steps = points[:, None] - points[None]
+        distances = np.linalg.norm(steps, axis=2) + np.eye(len(points))
+        missing = np.maximum(least - distances, 0)
+        if not missing.any():
+            break
+        points = points + 0.5 * ((missing / distances)[:, :, None] * steps).sum(axis=1)
+    return points
 
 
 def latent_span(
