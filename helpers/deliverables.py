@@ -217,16 +217,16 @@ _ALL = (
         id="d8_conv_vae",
         title="A convolutional VAE with a latent plane",
         max_parameters=308_357,
-        max_loss=155.0,
+        # Enough after any number of epochs: more training never fails.
+        max_loss=160.0,
         max_epochs=30,
         checkpoints=("conv_vae",),
         facts={
             "capacity": 64,
             "latent_dims": 2,
             "batch_size": 128,
-            # After only so many epochs (minutes on a CPU), the test loss may be this high.
+            # So many epochs are enough for that (minutes on a CPU).
             "small_epochs": 5,
-            "small_max_loss": 160.0,
             # Largest difference between training and test loss, in nats.
             "max_gap": 5.0,
             # The plane is shown, and judged, up to this distance from the origin.

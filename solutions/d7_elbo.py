@@ -1,7 +1,7 @@
 # %% [markdown]
 # # {{ title }}
 #
-# You have trained on the ELBO for four deliverables; here you learn what it is. You derive it,
+# You have trained on the ELBO for three deliverables; here you learn what it is. You derive it,
 # write a variational autoencoder straight from its probabilities, and then measure how far below
 # the truth the bound lies: with many codes for each image instead of one, the estimate of $\log
 # p(x)$ can only rise.
@@ -61,7 +61,10 @@ device = pick_device()
 # a guess at which codes they were.
 
 # %% figure="diagram"
-draw_vae(MNIST(train=False, transform=transforms.ToTensor())[0][0].round())
+draw_vae(
+    MNIST(train=False, transform=transforms.ToTensor())[0][0].round(),
+    output=r"probabilities $\theta$",
+)
 
 # %% [markdown]
 # Encoder and decoder are given: three linear layers each, {{ hidden_dim }} numbers wide.
@@ -106,7 +109,8 @@ class Decoder(nn.Sequential):
 #
 # `reparameterization` gets a mean and a **standard deviation** (not its logarithm, not the
 # variance) and draws a code with $\varepsilon \sim \mathcal{N}(0, I)$, so that gradients reach
-# both. In `forward`, mind that the encoder speaks of $\log \sigma^2$.
+# both. It draws in training and in evaluation alike, sets no seed, and leaves `mean` and `std` as
+# they are. In `forward`, mind that the encoder speaks of $\log \sigma^2$.
 
 
 # %% solution="model_class"
@@ -317,7 +321,8 @@ def encode_all(model, loader, device):
         device: where the model is.
 
     Returns:
-        The codes z of all images, in the loader's order (all, Z), and theta of the last batch.
+        The codes z of all images, in the loader's order (all, Z), and theta of the last batch. Both
+        are computed in evaluation mode and under torch.no_grad(), and no seed is set.
     """
     # TODO: evaluation mode, no gradients; collect z batch by batch.
     ### BEGIN SOLUTION
@@ -389,7 +394,7 @@ def log_likelihood(model, x, n_samples):
     Args:
         model: with an encoder and a decoder.
         x: images (N, D) of zeros and ones.
-        n_samples: codes drawn for each image, K.
+        n_samples: codes drawn for each image, K, anew in each call and without a seed.
 
     Returns:
         One estimate for each image, (N,).

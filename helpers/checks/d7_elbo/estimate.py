@@ -7,43 +7,55 @@ from torch import Tensor
 from torch.nn import functional
 
 from helpers.checking import Object, Submission, check, close, expect, expect_tensor, fail
-from helpers.checks.common import vae_loss
-from helpers.checks.d7_elbo.model import new_model, posterior, some_bits
+from helpers.checks.common import tiny_elbo
+from helpers.checks.common.architecture import expect_kept
+from helpers.checks.common.conduct import expect_no_seed
+from helpers.checks.common.tiny_elbo import TinyBernoulliVAE
+from helpers.checks.common.vae_loss import divergence
+from helpers.checks.d7_elbo.causes import wrong_draws, wrong_terms
+from helpers.checks.d7_elbo.model import HIDDEN_DIM, IMAGE_DIM, LATENT_DIM, some_bits
+
+WHAT = "What log_likelihood returns"
 
 
-def estimate(submission: Submission, model: Object, x: Tensor, n_samples: int) -> float:
-    """The mean over the images of what the student's log_likelihood gives."""
-    answer = submission.call("log_likelihood", model, x, n_samples)
-    return float(expect_tensor(answer, what="What log_likelihood returns").mean())
+def standin(
+    submission: Submission, image_dim: int = IMAGE_DIM, ours: TinyBernoulliVAE | None = None
+) -> tuple[Object, TinyBernoulliVAE]:
+    """A right model where the student's code runs, and the same one here."""
+    sizes = (image_dim, HIDDEN_DIM, LATENT_DIM)
+    ours = ours or TinyBernoulliVAE(*sizes)
+    model = submission.build(f"{tiny_elbo.__name__}.TinyBernoulliVAE", *sizes)
+    model.load(ours.state_dict())
+    return model, ours.requires_grad_(False)
 
 
-def log_joint(model: Object, x: Tensor, z: Tensor) -> Tensor:
+def estimates(submission: Submission, model: Object, x: Tensor, n_samples: int) -> Tensor:
+    """What the student's log_likelihood gives: (N,), or of another shape."""
+    return expect_tensor(submission.call("log_likelihood", model, x, n_samples), what=WHAT)
+
+
+def log_joint(model: TinyBernoulliVAE, x: Tensor, z: Tensor) -> Tensor:
     """log p(x | z) + log p(z) of each image with each code: (N, D), (M, Z) -> (M, N)."""
-    theta = model.tensor("decoder", z, shape=(len(z), x.shape[1]))
+    theta = model.decoder(z)
     white, black = torch.log(theta.clamp(min=1e-30)), torch.log((1 - theta).clamp(min=1e-8))
-    log_x = white @ x.T + black @ (1 - x).T
-    return log_x + log_normal(z).sum(dim=1, keepdim=True)
+    log_z = -0.5 * (math.log(2 * math.pi) + z.square()).sum(dim=1, keepdim=True)
+    return white @ x.T + black @ (1 - x).T + log_z
 
 
-def log_normal(z: Tensor) -> Tensor:
-    """The logarithm of the standard normal density, number by number."""
-    return -0.5 * (math.log(2 * math.pi) + z.square())
-
-
-def log_evidence(model: Object, x: Tensor) -> Tensor:
+def log_evidence(model: TinyBernoulliVAE, x: Tensor) -> Tensor:
     """log p(x) itself, (N,): two dimensions can be integrated by adding up a fine grid."""
     axis = torch.linspace(-6, 6, 121)
     grid = torch.cartesian_prod(axis, axis)
     return torch.logsumexp(log_joint(model, x, grid), dim=0) + 2 * math.log(0.1)
 
 
-def elbo(model: Object, x: Tensor, n_draws: int = 400) -> Tensor:
+def elbo(model: TinyBernoulliVAE, x: Tensor, n_draws: int) -> Tensor:
     """The ELBO of each image, (N,), by many draws."""
-    mean, log_var = posterior(model, x)
+    mean, log_var = model.encoder(x)
     z = mean + torch.exp(0.5 * log_var) * torch.randn(n_draws, *mean.shape)
-    theta = model.tensor("decoder", z.flatten(0, 1)).view(n_draws, *x.shape)
+    theta = model.decoder(z)
     log_x = -functional.binary_cross_entropy(theta, x.expand_as(theta), reduction="none").sum(dim=2)
-    return log_x.mean(dim=0) - vae_loss.divergence(mean, log_var).sum(dim=1)
+    return log_x.mean(dim=0) - divergence(mean, log_var).sum(dim=1)
 
 
 #: For a mean over thousands of samples; common mistakes change it by 0.3 or more.
@@ -55,26 +67,55 @@ def one_code_gives_the_elbo(submission: Submission) -> None:
     """With one code for each image, the estimate is the ELBO on average."""
     # Few pixels: the weight of an image of 30 is now and then so small that float32 makes it 0,
     # which `estimate_bears_small_weights` tests.
-    model = new_model(submission, 10)
+    model, ours = standin(submission, 10)
     x = some_bits(4, 10)
-    right = float(elbo(model, x, 20_000).mean())
-    found = estimate(submission, model, x.repeat(20_000, 1), 1)
-    if abs(found - right) < _TOLERANCE:
+    right = float(elbo(ours, x, 20_000).mean())
+    found = estimates(submission, model, x.repeat(20_000, 1), 1)
+    difference = abs(float(found.mean()) - right)
+    if difference < _TOLERANCE:
         return
-    mean, log_var = posterior(model, x)
-    kl = float(vae_loss.divergence(mean, log_var).sum(dim=1).mean())
-    reconstruction = float(elbo(model, x, 20_000).mean()) + kl
-    causes = {
-        "The prior and q are missing: w = p(x | z) p(z) / q(z | x).": reconstruction,
-        "It has the wrong sign: a log likelihood is negative here.": -right,
-        "p(z) and q(z | x) are swapped.": reconstruction + kl,
-        "It is averaged over the pixels or the dimensions: sum.": right / x.shape[1],
-    }
-    cause, value = min(causes.items(), key=lambda item: abs(item[1] - found))
+    cause = ""
+    if found.shape == (80_000,) and float(found.view(-1, 4).std(dim=0).max()) < 1e-4:
+        again = estimates(submission, model, x, 1)
+        cause = "All images get the same code noise: draw it for each image and each code."
+        if again.shape == (4,) and close(again, found[:4]):
+            cause = "Nothing is drawn: the codes are the means."
     fail(
-        f"With one code the estimate is {found:.2f} on average; the ELBO is {right:.2f}.",
-        cause if abs(value - found) < _TOLERANCE else "",
+        f"With one code the estimate is {float(found.mean()):.2f} on average; the ELBO is "
+        f"{right:.2f}.",
+        cause or _wrong_terms(submission) or _wrong_draws(submission),
     )
+
+
+def _wrong_terms(submission: Submission) -> str:
+    """What is wrong with the terms of log w, found with a model whose codes hardly scatter."""
+    model, ours = standin(submission, 10, _certain())
+    x = some_bits(20_000, 10)
+    found = estimates(submission, model, x, 1)
+    return wrong_terms(ours, x, found) if found.shape == (20_000,) else ""
+
+
+def _wrong_draws(submission: Submission) -> str:
+    """The mistake in drawing codes that explains the estimates of three models, or ""."""
+    found = []
+    for _ in range(3):
+        model, ours = standin(submission, 10)
+        x = some_bits(4, 10)
+        value = float(estimates(submission, model, x.repeat(20_000, 1), 1).mean())
+        found.append(wrong_draws(ours, x, value))
+    causes = set.intersection(*found)
+    return causes.pop() if len(causes) == 1 else ""
+
+
+def _certain() -> TinyBernoulliVAE:
+    """A model whose log variances are far below 0 and differ from image to image."""
+    model = TinyBernoulliVAE(10, HIDDEN_DIM, LATENT_DIM)
+    with torch.no_grad():
+        _, log_var = model.encoder(some_bits(1000, 10))
+        scale = 1 / log_var.std(dim=0)
+        model.encoder.log_var.weight.mul_(scale[:, None])
+        model.encoder.log_var.bias.sub_(log_var.mean(dim=0)).mul_(scale).sub_(9)
+    return model
 
 
 @check("estimate", points=1)
@@ -83,48 +124,89 @@ def many_codes_give_the_likelihood(submission: Submission) -> None:
     # One image at a time, three times: a wrong formula may be right for one image by chance, and
     # the errors of several images may cancel.
     for _ in range(3):
-        model = new_model(submission)
+        model, ours = standin(submission)
         x = some_bits(1)
-        right = float(log_evidence(model, x))
-        found = estimate(submission, model, x.repeat(60, 1), 2000)
-        if abs(found - right) < _TOLERANCE:
+        right = float(log_evidence(ours, x))
+        found = estimates(submission, model, x.repeat(60, 1), 2000)
+        if abs(float(found.mean()) - right) < _TOLERANCE:
             continue
-        hint = ""
-        if abs(found - float(elbo(model, x))) < 2 * _TOLERANCE:
-            hint = "Average the weights, then take the logarithm; not the other way round."
-        elif abs(found - right - math.log(2000)) < _TOLERANCE:
-            hint = "It is the sum of the weights: subtract log K for their mean."
-        fail(f"With 2000 codes the estimate is {found:.2f}; log p(x) is {right:.2f}.", hint)
+        # The terms of the weights are the matter of `one_code_gives_the_elbo`.
+        one = float(estimates(submission, model, x.repeat(20_000, 1), 1).mean())
+        near = abs(one - float(elbo(ours, x, 20_000))) < _TOLERANCE
+        fail(
+            f"With 2000 codes the estimate is {float(found.mean()):.2f}; log p(x) is {right:.2f}.",
+            _wrong_mean(ours, x, found, right) if near else "",
+        )
+
+
+def _wrong_mean(model: TinyBernoulliVAE, x: Tensor, found: Tensor, right: float) -> str:
+    """The mistake in the mean over the codes that explains the estimates for one image, or ""."""
+    mean, log_var = model.encoder(x)
+    noise = torch.randn(100_000, LATENT_DIM)
+    z = mean + torch.exp(0.5 * log_var) * noise
+    log_q = -0.5 * (math.log(2 * math.pi) + log_var + noise.square()).sum(dim=1)
+    joint = log_joint(model, x, z)[:, 0]
+    log_w, value, log_k = joint - log_q, float(found.mean()), math.log(2000)
+    log_x = joint + 0.5 * (math.log(2 * math.pi) + z.square()).sum(dim=1)
+    kl = float(divergence(mean, log_var).sum())
+    single = float(log_w.std())
+    spread = float(found.std()) if found.numel() > 1 else 0.0
+    near_elbo = abs(value - float(log_w.mean())) < _TOLERANCE + 4 * spread / math.sqrt(60)
+    causes = {
+        "It is the sum of the weights: subtract log K for their mean.": right + log_k,
+        "log K is added: subtract it.": right + 2 * log_k,
+        "log K is subtracted twice.": right - log_k,
+        "K is subtracted: subtract log K.": right + log_k - 2000,
+        "The logarithm is divided by K: subtract log K.": (right + log_k) / 2000,
+        "The KL divergence is that of all codes together: each weight needs p(z) / q(z | x) of its "
+        "own code.": float(torch.logsumexp(log_x, dim=0)) - math.log(len(z)) - kl,
+    }
+    if near_elbo and spread > 0.5 * single:
+        return "The estimates scatter as with a single code: draw K different codes for each image."
+    if near_elbo and spread < 0.2 * single:
+        return "Average the weights, then take the logarithm; not the other way round."
+    near = [cause for cause, wrong in causes.items() if abs(value - wrong) < _TOLERANCE]
+    return near[0] if len(near) == 1 else ""
 
 
 @check("estimate", points=1)
 def estimate_bears_small_weights(submission: Submission) -> None:
     """For images of 784 pixels, whose weights are like e^-500, the estimate is still a number."""
-    model = new_model(submission, image_dim=784)
-    x = some_bits(3, 784)
-    answer = submission.call("log_likelihood", model, x, 7)
+    model, _ = standin(submission, image_dim=784)
+    answer = submission.call("log_likelihood", model, some_bits(3, 784), 7)
     if isinstance(answer, Tensor) and not bool(torch.isfinite(answer).all()):
         fail(
             "For images of 784 pixels the estimate is infinite.",
             "exp(log w) is 0 in the computer: torch.logsumexp adds up without that.",
         )
-    expect_tensor(answer, what="What log_likelihood returns")
+    expect_tensor(answer, what=WHAT)
 
 
-@check("estimate", points=1)
+@check("estimate", points=0.5)
 def each_image_has_its_own(submission: Submission) -> None:
     """There is one estimate for each image, whatever the others in its batch are."""
-    model = new_model(submission)
+    model, _ = standin(submission)
     x, others = some_bits(2), some_bits(3)
     answers = []
     for batch in (torch.cat([x, others]), torch.cat([x, 1 - others])):
         submission.seed(1)  # the same codes are drawn both times
         answer = submission.call("log_likelihood", model, batch, 7)
         hint = "Sum over its pixels and its dimensions, and keep the images apart."
-        what = "What log_likelihood returns for 5 images"
-        answers.append(expect_tensor(answer, (5,), what=what, hint=hint))
+        answers.append(expect_tensor(answer, (5,), what=f"{WHAT} for 5 images", hint=hint))
+    submission.seed(int(torch.randint(2**31, ())))
     expect(
         close(answers[0][:2], answers[1][:2], 1e-3),
         "The estimate for an image changes with the other images of its batch.",
         "Add up over the codes only: with codes first, (K, N, Z), that is dim=0.",
     )
+
+
+@check("estimate", points=0.5)
+def estimate_draws_afresh(submission: Submission) -> None:
+    """Each call draws other codes; the images stay as they are."""
+    model, _ = standin(submission)
+    x = some_bits(5)
+    first, second = (estimates(submission, model, x, 3) for _ in range(2))
+    expect(not close(first, second), "Two calls give the same estimates.", "Set no seed in there.")
+    expect_no_seed(submission, lambda: estimates(submission, model, x, 3), "log_likelihood")
+    expect_kept(submission, "log_likelihood", model, x, 3)

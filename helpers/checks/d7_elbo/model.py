@@ -6,25 +6,28 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from helpers.checking import (
     Object,
+    StudentError,
     Submission,
     check,
     close,
     expect,
     expect_close,
-    expect_gradients,
     expect_several,
     expect_tensor,
     expect_tensors,
     fail,
     likely_cause,
 )
-from helpers.checks.common import vae_loss
+from helpers.checks.common import tiny_elbo
+from helpers.checks.common.architecture import expect_all_used, expect_kept
+from helpers.checks.common.conduct import expect_evaluation, expect_no_seed
 from helpers.checks.common.sampling import Sampler, check_sampling
-from helpers.checks.common.trial import MakeTrial, Trial, check_training, vae_trial
+from helpers.checks.common.summed_elbo import Case, SummedLoss, summed_trial
+from helpers.checks.common.tiny_elbo import TinyBernoulliVAE
+from helpers.checks.common.trial import MakeTrial, check_training
 from helpers.deliverables import get
 
 D7 = get("d7_elbo")
@@ -35,19 +38,20 @@ IMAGE_DIM, HIDDEN_DIM, LATENT_DIM = 30, 12, 2
 SAMPLER = Sampler("reparameterization", takes_std=True)
 
 
-def new_model(submission: Submission, image_dim: int = IMAGE_DIM) -> Object:
-    """A small, fresh model of the student's class, with the given encoder and decoder."""
-    encoder = submission.new("Encoder", image_dim, HIDDEN_DIM, LATENT_DIM)
-    decoder = submission.new("Decoder", LATENT_DIM, HIDDEN_DIM, image_dim)
+def new_models(submission: Submission) -> tuple[Object, TinyBernoulliVAE]:
+    """A small model of the student's class, and one of ours with the same encoder and decoder."""
+    path, ours = tiny_elbo.__name__, TinyBernoulliVAE(IMAGE_DIM, HIDDEN_DIM, LATENT_DIM)
+    encoder = submission.build(f"{path}.TinyEncoder", IMAGE_DIM, HIDDEN_DIM, LATENT_DIM)
+    decoder = submission.build(f"{path}.TinyDecoder", LATENT_DIM, HIDDEN_DIM, IMAGE_DIM)
     model = submission.new("Model", encoder, decoder)
-    # New layers give codes and pixels that hardly differ; larger weights make mistakes visible.
-    state = {name: 2 * value for name, value in model.state().items()}
-    # A posterior somewhat wider than the prior: otherwise the weights of the codes do not vary.
-    bias = state["encoder.log_var.bias"]
-    state["encoder.log_var.bias"] = 0.5 + 0.05 * torch.randn(bias.shape)
-    state["encoder.log_var.weight"] *= 0.1
-    model.load(state)
-    return model
+    encoder.load(ours.encoder.state_dict())
+    decoder.load(ours.decoder.state_dict())
+    return model, ours.requires_grad_(False)
+
+
+def new_model(submission: Submission) -> Object:
+    """A small model of the student's class."""
+    return new_models(submission)[0]
 
 
 def some_bits(n_images: int, image_dim: int = IMAGE_DIM) -> Tensor:
@@ -59,10 +63,24 @@ check_sampling(
     __name__,
     new_model,
     cell="reparameterization",
-    points=(1, 0.5, 0.5),
+    points=(0.75, 0.5, 0.5),
     title="reparameterization(mean, std) draws from the normal distribution N(mean, std^2).",
     sampler=SAMPLER,
 )
+
+
+@check("reparameterization", points=0.25)
+def reparameterization_draws_in_evaluation_too(submission: Submission) -> None:
+    """reparameterization draws in evaluation mode too, and leaves mean and std as they are."""
+    model = new_model(submission)
+    mean, std = torch.randn(50, LATENT_DIM), 0.5 + torch.rand(50, LATENT_DIM)
+    model.call("eval")
+    expect(
+        not close(SAMPLER.draw(model, mean, std), mean),
+        "In evaluation mode, reparameterization returns the mean.",
+        "Draw in both modes.",
+    )
+    expect_kept(model, "reparameterization", mean, std)
 
 
 def forward(model: Object, x: Tensor) -> list[Tensor]:
@@ -76,63 +94,101 @@ def forward(model: Object, x: Tensor) -> list[Tensor]:
     )
 
 
-def posterior(model: Object, x: Tensor) -> list[Tensor]:
-    """The mean and log_var, (N, Z) each, that the given encoder finds."""
-    return expect_tensors(
-        model.call("encoder", x),
-        {"mean": None, "log_var": None},
-        "The encoder should return mean and log_var, but it returned {got}.",
-        what="The encoder's answer",
-    )
-
-
 @check("forward", points=0.5)
 def forward_returns_what_the_parts_give(submission: Submission) -> None:
     """forward(x) returns theta, mean, log_var, z: the encoder's answer, and theta = decoder(z)."""
-    model = new_model(submission)
+    model, ours = new_models(submission)
     x = some_bits(5)
-    theta, mean, log_var, z = forward(model, x)
-    right_mean, right_log_var = posterior(model, x)
-    if not (close(mean, right_mean) and close(log_var, right_log_var)):
-        hint = ""
-        if close(mean, right_log_var) and close(log_var, right_mean):
-            hint = "They are swapped."
-        elif close(log_var, torch.exp(0.5 * right_log_var)):
-            hint = "What it returns is the standard deviation, not log_var."
-        fail("The mean and log_var that forward returns are not those of the encoder.", hint)
-    expect_close(
-        theta,
-        model.tensor("decoder", z),
-        "The theta that forward returns is not decoder(z).",
-        lambda: {"It is the decoder's answer to the mean.": model.tensor("decoder", mean)},
-        "Was z drawn a second time?",
-    )
+    right_mean, right_log_var = ours.encoder(x)
+    std = torch.exp(0.5 * right_log_var)
+    # Where the student's draw overwrites what it is given, that costs its own check.
+    kept = not model.overwrites("reparameterization", right_mean, std)
+    for mode in ("train", "eval"):
+        model.call(mode)
+        theta, mean, log_var, z = forward(model, x)
+        if kept and not (close(mean, right_mean) and close(log_var, right_log_var)):
+            hint = ""
+            if close(mean, right_log_var) and close(log_var, right_mean):
+                hint = "They are swapped."
+            elif close(log_var, std):
+                hint = "What it returns is the standard deviation, not log_var."
+            elif close(log_var, std**2):
+                hint = "What it returns is the variance, not log_var."
+            elif close(mean, z):
+                hint = "What it returns as the mean is the code z."
+            fail("The mean and log_var that forward returns are not those of the encoder.", hint)
+        expect_close(
+            theta,
+            ours.decoder(z),
+            "The theta that forward returns is not decoder(z).",
+            {
+                "It is the decoder's answer to the mean.": ours.decoder(right_mean),
+                "It is the code z: the outputs are in another order.": z,
+                "It is rounded: theta is a probability.": ours.decoder(z).round(),
+                "It is the image itself.": x,
+            },
+            "It is the decoder's answer to other codes: was z drawn a second time?"
+            if _are_probabilities(theta)
+            else "",
+        )
+    model.call("train")
+    _expect_gradients(model, x, right_mean, std)
+
+
+def _expect_gradients(model: Object, x: Tensor, mean: Tensor, std: Tensor) -> None:
+    """Fail unless gradients pass from what forward returns to the encoder and the decoder."""
+    for position, name in enumerate(("mean", "log_var"), start=1):
+        found = model.differentiate("", x, pick=position).parameters
+        expect(
+            found.get(f"encoder.{name}.weight", x) is not None,
+            f"No gradient passes through the {name} that forward returns.",
+            "Is it detached?",
+        )
+    try:
+        draw = model.differentiate(SAMPLER.method, mean, std, wrt=(0, 1))
+    except StudentError:  # such as for operations in place
+        return
+    if all(gradient is not None for gradient in draw.inputs):  # else it costs its own check
+        expect_all_used(model.differentiate("", x, pick=0).parameters)
+
+
+def _are_probabilities(theta: Tensor) -> bool:
+    return bool(((theta > 0) & (theta < 1)).all())
 
 
 @check("forward", points=0.5)
 def forward_draws_with_the_encoders_spread(submission: Submission) -> None:
     """The code z that forward returns is drawn with the mean and spread that the encoder gives."""
-    model = new_model(submission)
+    model, ours = new_models(submission)
     x = some_bits(1).expand(20_000, -1).contiguous()
-    *_, z = forward(model, x)
-    mean, log_var = posterior(model, x)
+    mean, log_var = ours.encoder(x)
     std = torch.exp(0.5 * log_var)
-    expect_close(
-        z,
+    for mode in ("train", "eval"):
+        model.call(mode)
+        *_, z = forward(model, x)
         # With the student's own reparameterization: its mistakes cost its own points.
-        SAMPLER.draw(model, mean, std),
-        "The codes that forward returns are not those of reparameterization(mean, std).",
-        lambda: {
-            "exp(log_var) is the variance: give it exp(0.5 * log_var).": SAMPLER.draw(
-                model, mean, std**2
-            ),
-            "It is given log_var itself: give it exp(0.5 * log_var).": SAMPLER.draw(
-                model, mean, log_var
-            ),
-            "z is the mean itself: nothing is drawn.": mean,
-        },
-        same=_alike,
-    )
+        right = SAMPLER.draw(model, mean, std)
+        if float(right.std(dim=0).max()) < 1e-3:
+            continue  # one draw for all images, or none: two calls cannot be compared
+        expect_close(
+            z,
+            right,
+            "The codes that forward returns are not those of reparameterization(mean, std).",
+            lambda mean=mean, std=std, log_var=log_var: {
+                "exp(log_var) is the variance: give it exp(0.5 * log_var).": SAMPLER.draw(
+                    model, mean, std**2
+                ),
+                "It is given log_var itself: give it exp(0.5 * log_var).": SAMPLER.draw(
+                    model, mean, log_var
+                ),
+                "It is given 0.5 * log_var: give it exp(0.5 * log_var).": SAMPLER.draw(
+                    model, mean, 0.5 * log_var
+                ),
+                "Its arguments are swapped: the mean comes first.": SAMPLER.draw(model, std, mean),
+                "z is the mean itself: nothing is drawn.": mean,
+            },
+            same=_alike,
+        )
 
 
 def _alike(z: Tensor, other: Tensor) -> bool:
@@ -142,81 +198,42 @@ def _alike(z: Tensor, other: Tensor) -> bool:
     return bool(near.all()) and torch.allclose(z.std(0), other.std(0), rtol=0.04, atol=1e-5)
 
 
-def random_case(n_images: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x, theta, mean and log_var, as the loss takes them."""
+def random_case(n_images: int) -> Case:
+    """theta, x, mean and log_var."""
     x, theta = some_bits(n_images), 0.1 + 0.8 * torch.rand(n_images, IMAGE_DIM)
-    return x, theta, 1.5 * torch.randn(n_images, 7), torch.randn(n_images, 7) - 0.5
+    return theta, x, 1.5 * torch.randn(n_images, 7), torch.randn(n_images, 7) - 0.5
+
+
+LOSS = SummedLoss("loss_function", random_case, "theta", "mean", "log_var", images_first=True)
 
 
 @check("loss", points=1)
 def loss_is_the_negative_elbo(submission: Submission) -> None:
-    """loss_function is the cross-entropy plus the KL divergence, summed over the images."""
-    for n_images in (5, 3, 1):
-        x, theta, mean, log_var = random_case(n_images)
-        bce, kl = (float(part.sum()) for part in vae_loss.negative_elbo(theta, x, mean, log_var))
-        squared = float((theta - x).square().sum())
-        swapped = float(functional.binary_cross_entropy(x, theta, reduction="sum"))
-        causes = {
-            "It is the ELBO itself: the loss is minus that.": -bce - kl,
-            "The log likelihood has the wrong sign.": kl - bce,
-            "The cross-entropy is missing.": kl,
-            "The KL divergence is averaged over the dimensions: sum it.": bce + kl / 7,
-            "The KL divergence is averaged: sum it.": bce + kl / (7 * n_images),
-            "The cross-entropy is averaged over the pixels: sum it.": bce / x.numel() + kl,
-            "The reconstruction term is a squared error.": squared + kl,
-            "x and theta are swapped.": swapped + kl,
-        }
-        vae_loss.expect_two_terms(
-            vae_loss.loss(submission, x, theta, mean, log_var),
-            (bce, kl),
-            (mean, log_var),
-            causes,
-            "Sum over pixels, dimensions and images.",
-            summed=True,
-            log_var="log_var",
-        )
+    """loss_function is the cross-entropy plus the KL divergence."""
+    LOSS.expect_value(submission, or_averaged=True)
 
 
 @check("loss", points=0.5)
 def loss_has_the_right_gradients(submission: Submission) -> None:
     """The loss has the right gradients for theta, mean and log_var."""
-    x, *rest = random_case(4)
-    theta, mean, log_var = (tensor.requires_grad_() for tensor in rest)
-    bce, kl = vae_loss.negative_elbo(theta, x, mean, log_var)
-    right = torch.autograd.grad((bce + kl).sum(), [theta, mean, log_var])
-    case = [x, theta.detach(), mean.detach(), log_var.detach()]
-    answer = submission.differentiate("loss_function", *case, wrt=(1, 2, 3))
-    names = ("theta", "mean", "log_var")
-    # Up to a factor: a loss that is averaged costs the check of its value.
-    scale = next((_ratio(g, r) for g, r in zip(answer.inputs, right, strict=True)), 1.0)
-    got = dict(zip(names, answer.inputs, strict=True))
-    expect_gradients(got, [scale * gradient for gradient in right])
-
-
-def _ratio(got: Tensor | None, right: Tensor) -> float:
-    """The factor by which a gradient is too large."""
-    if got is None or got.shape != right.shape:
-        return 1.0
-    ratio = float((got * right).sum() / right.square().sum())
-    return ratio if 0.01 < ratio < 100 else 1.0
+    LOSS.expect_gradients(submission)
 
 
 @check("loss", points=0.5)
 def loss_is_summed_over_the_images(submission: Submission) -> None:
     """The same images twice over have twice the loss."""
     case = random_case(4)
-    one, two = (
-        vae_loss.loss(submission, *(torch.cat([t] * times) for t in case)) for times in (1, 2)
-    )
+    twice = tuple(torch.cat([tensor, tensor]) for tensor in case)
+    one, two = LOSS.value(submission, case), LOSS.value(submission, twice)  # type: ignore[arg-type]
     expect(
-        math.isclose(2 * one, two, rel_tol=1e-4),
-        f"4 images have a loss of {one:.3f}, and the same twice over of {two:.3f}.",
+        not math.isclose(one, two, rel_tol=1e-4),
+        f"4 images have a loss of {one:.3f}, and the same twice over of {two:.3f}: it is averaged.",
         "Sum over the images: train_epoch divides by their number.",
     )
 
 
 #: A trial of the student's train_epoch on a tiny model.
-trial: MakeTrial = partial(vae_trial, sizes=(0, True), summed="TinyElbo")
+trial: MakeTrial = partial(summed_trial, sizes=(0, True), summed="TinyElbo")
 
 check_training(
     __name__,
@@ -228,23 +245,30 @@ check_training(
 )
 
 
-def encoded(submission: Submission) -> tuple[Trial, list[Any]]:
-    """A tiny model, and what encode_all returns for it and 13 images."""
-    attempt = trial(submission, 0.0)
-    device = submission.build("torch.device", "cpu")
-    answer = submission.call("encode_all", attempt.model, attempt.loader, device)
-    message = "encode_all should return two tensors: the codes, and the last reconstruction."
-    return attempt, expect_several(answer, 2, message)
+def encoded(submission: Submission) -> tuple[Object, Tensor, TinyBernoulliVAE, list[Any]]:
+    """A small model in training mode, 13 images, the model here, and what encode_all returns."""
+    sizes = (IMAGE_DIM, HIDDEN_DIM, 3, False)
+    ours = TinyBernoulliVAE(*sizes)
+    model = submission.build(f"{tiny_elbo.__name__}.TinyBernoulliVAE", *sizes)
+    model.load(ours.state_dict())
+    x = some_bits(13)
+    dataset = submission.build("torch.utils.data.TensorDataset", x, torch.arange(13) % 10)
+    loader = submission.build("helpers.data.Loader", dataset, 5)
+    answer = submission.call("encode_all", model, loader, submission.build("torch.device", "cpu"))
+    message = "encode_all should return two tensors, the codes and the last reconstruction, but it "
+    message += "returned {got}."
+    return model, x, ours.requires_grad_(False), expect_several(answer, 2, message)
 
 
 @check("codes", points=0.5)
 def codes_are_those_of_all_images(submission: Submission) -> None:
     """encode_all returns the codes of all images, in their order."""
-    attempt, (codes, _) = encoded(submission)
-    n_images = len(attempt.images)
+    _, x, ours, (codes, _) = encoded(submission)
+    theta, mean, log_var, z = ours(x)
+    if isinstance(codes, Tensor) and codes.shape == theta.shape and close(codes, theta):
+        fail("These are the reconstructions of all images, not their codes z.")
     hint = "torch.cat(codes) joins the batches."
-    codes = expect_tensor(codes, (n_images, 3), what="The codes of 13 images", hint=hint)
-    _, mean, log_var, z = attempt.answers(attempt.images)
+    codes = expect_tensor(codes, (len(x), 3), what="The codes of 13 images", hint=hint)
     others = {
         "These are the means, not the codes z.": mean,
         "These are the log variances, not the codes z.": log_var,
@@ -255,20 +279,31 @@ def codes_are_those_of_all_images(submission: Submission) -> None:
     )
 
 
-@check("codes", points=0.5)
+@check("codes", points=0.25)
 def last_reconstruction_is_returned(submission: Submission) -> None:
-    """encode_all also returns theta of the last batch, and computes no gradients."""
-    attempt, (_, last) = encoded(submission)
-    images = attempt.images[-3:]
-    theta, *_ = attempt.answers(images)
-    last = expect_tensor(last, what="The last reconstruction")
-    expect(
-        last.numel() == theta.numel() and close(last.view(theta.shape), theta),
-        "This is not theta of the last batch.",
-        "Return theta as the last round of the loop left it.",
-    )
-    expect(
-        not any(attempt.modes()),
-        "The model was in training mode, and gradients were computed.",
-        "model.eval() and torch.no_grad().",
-    )
+    """encode_all also returns theta of the last batch."""
+    _, x, ours, (codes, last) = encoded(submission)
+    batches = [ours(batch)[0] for batch in x.split(5)]
+    what = "The last reconstruction"
+    last = expect_tensor(last, what=what)
+    if isinstance(codes, Tensor) and codes.shape == batches[-1].shape:
+        expect(not close(codes, batches[-1]), "The codes come first, and then theta.")
+    if last.numel() == batches[-1].numel():
+        last = last.view(batches[-1].shape)
+    message = "This is not theta of the last batch."
+    causes = {
+        "It is theta of the first batch.": batches[0],
+        "It is theta of all images.": torch.cat(batches),
+        "It is theta of the last image alone.": batches[-1][-1:],
+        "These are the last images themselves.": x[-3:],
+        "These are their codes.": ours(x)[3][-3:],
+    }
+    expect_close(last, batches[-1], message, causes)
+
+
+@check("codes", points=0.25)
+def encode_all_changes_nothing(submission: Submission) -> None:
+    """encode_all puts the model into evaluation mode and computes no gradients."""
+    model, *_ = encoded(submission)
+    expect_evaluation(model, "encoder.recorder")
+    expect_no_seed(submission, lambda: encoded(submission), "encode_all")

@@ -1,0 +1,46 @@
+"""What a student's function does besides giving an answer: modes, gradients and seeds."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from helpers.checking import Object, Submission, close, expect
+
+
+def expect_evaluation(model: Object, recorder: str = "recorder") -> None:
+    """Fail unless each call of a stand-in was made in evaluation mode and without gradients.
+
+    ``recorder`` is the path of its :class:`helpers.checks.common.tiny.Recorder`.
+    """
+    modes = recorded(model, f"{recorder}.was_training")
+    expect(bool(modes), "The model was not called.")
+    expect(not any(modes), "The model was in training mode.", "Call model.eval() first.")
+    expect(
+        not any(recorded(model, f"{recorder}.with_gradients")),
+        "Gradients were computed.",
+        "Put the calls of the model under torch.no_grad().",
+    )
+
+
+def recorded(model: Object, path: str) -> list[bool]:
+    """A list of yes and no that a recorder has kept."""
+    values = model.get(path)
+    return [value is True for value in values] if isinstance(values, list) else []
+
+
+def expect_no_seed(submission: Submission, call: Callable[[], object], name: str) -> None:
+    """Fail if ``call`` of the student's function ``name`` resets the random numbers of torch."""
+    after = []
+    for seed in (1, 2):
+        submission.seed(seed)
+        call()
+        after.append(submission.ask("build", None, "torch.rand", 8))
+    submission.seed(int(torch.randint(2**31, ())))
+    first, second = after
+    same = isinstance(first, Tensor) and isinstance(second, Tensor) and close(first, second)
+    expect(
+        not same,
+        f"{name} resets the seed, so that all random numbers after it repeat.",
+        "Set no seed in there.",
+    )
