@@ -1,10 +1,25 @@
 """Small models with which a student's training loop is tried out."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _in_float32(function: Callable[P, R]) -> Callable[P, R]:
+    """Compute without the autocast of the loop, so that only one result is right."""
+
+    @wraps(function)
+    def computed(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.autocast("cpu", enabled=False):
+            return function(*args, **kwargs)
+
+    return computed
 
 
 class Recorder(nn.Module):
@@ -59,6 +74,7 @@ class TinyAutoencoder(nn.Module):
         self.encoder = nn.Sequential(self.recorder, nn.Flatten(), nn.Linear(784, 3))
         self.decoder = nn.Sequential(nn.Linear(3, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
 
+    @_in_float32
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 1, 28, 28)."""
         reconstructions: Tensor = self.decoder(self.encoder(images))
@@ -72,6 +88,7 @@ class TinyBaseline(TinyAutoencoder):
         super().__init__()
         self.encoder = nn.Sequential(self.recorder, nn.Linear(196, 3))
 
+    @_in_float32
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 1, 28, 28), from quarters (N, 196)."""
         if images.ndim != 2 or images.shape[1] != 196:
@@ -97,6 +114,7 @@ class TinyVAE(nn.Module):
         self.encoder = nn.Linear(784 + condition_dim, 6)
         self.decoder = nn.Linear(3 + condition_dim, 784)
 
+    @_in_float32
     def forward(self, images: Tensor, c: Tensor | None = None) -> tuple[Tensor, ...]:
         """Images (N, ...), condition (N, C) -> images, mu (N, 3), logvar (N, 3), z (N, 3)."""
         if self.condition_dim and c is None:
@@ -134,6 +152,7 @@ class TinyLoss(RecordingLoss):
     its arguments in the right order: no two of them may be exchanged.
     """
 
+    @_in_float32
     def __call__(self, x_hat: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         """The mean over a batch, a number."""
         self.record(x_hat, x, mu, logvar)
@@ -144,6 +163,7 @@ class TinyLoss(RecordingLoss):
 class TinySummedLoss(RecordingLoss):
     """The same loss, summed over the batch, for deliverable 8."""
 
+    @_in_float32
     def __call__(self, x_hat: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         """The sum over a batch, a number."""
         self.record(x_hat, x, mu, logvar)
@@ -155,6 +175,7 @@ class TinyElbo(RecordingLoss):
 
     images_at = 0
 
+    @_in_float32
     def __call__(self, x: Tensor, theta: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """The sum over a batch, a number."""
         self.record(x, theta, mean, log_var)
@@ -168,6 +189,7 @@ class RecordingMSELoss(RecordingLoss, nn.MSELoss):
         nn.MSELoss.__init__(self)
         RecordingLoss.__init__(self)
 
+    @_in_float32
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """The mean squared error."""
         self.record(input, target)
@@ -204,6 +226,7 @@ class TinyVQVAE(nn.Module):
         self.encoder = nn.Linear(784, 3)
         self.decoder = nn.Linear(3, 784)
 
+    @_in_float32
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images (N, 1, 28, 28) -> a loss, images (N, 1, 28, 28), a perplexity."""
         codes = self.encoder(self.recorder(images).flatten(1))

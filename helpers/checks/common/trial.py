@@ -201,7 +201,7 @@ class Trial:
         model = self._restarted()
         sgd = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9)
         rates = iter(self.rates())
-        batches, autocast = self._batches(), True in self._recorded("with_autocast")
+        batches = self._batches()
         per_epoch = 1 if mistake == "one batch" else len(self.counts)
         for epoch in range(0 if mistake == "no step" else n_epochs):
             if mistake == "new optimizer":
@@ -212,8 +212,7 @@ class Trial:
                 if mistake not in ("never cleared", "cleared once an epoch"):
                     sgd.zero_grad()
                 position = epoch * per_epoch + number if self.records else number
-                with torch.autocast("cpu", enabled=autocast):
-                    loss = minimised(model, *batches[position % len(batches)])
+                loss = minimised(model, *batches[position % len(batches)])
                 loss.backward()
                 sgd.param_groups[0]["lr"] = next(rates, self.lr)
                 sgd.step()
