@@ -159,10 +159,10 @@ def forward_joins_the_parts(submission: Submission) -> None:
             "latent_sample is given logvar first: mu comes first.": model.tensor(
                 "latent_sample", many_logvar, many_mu, what=what
             ),
-            "latent_sample is given the standard deviation or the variance: give it logvar.": model.tensor(
+            "It is given the standard deviation or the variance: give it logvar.": model.tensor(
                 "latent_sample", many_mu, torch.exp(0.5 * many_logvar), what=what
             ),
-            "latent_sample is given the standard deviation or the variance; it takes logvar.": model.tensor(
+            "It is given the standard deviation or the variance; it takes logvar.": model.tensor(
                 "latent_sample", many_mu, torch.exp(many_logvar), what=what
             ),
         },
