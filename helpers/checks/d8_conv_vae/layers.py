@@ -220,9 +220,9 @@ def encoder_computes_as_in_the_table(submission: Submission) -> None:
     }
     for name, f in pointwise.items():
         changes: dict[str, Change] = {
-            "fc_mu": lambda m, v, f=f: (f(m), v),
-            "fc_logvar": lambda m, v, f=f: (m, f(v)),
-            "fc_mu and fc_logvar": lambda m, v, f=f: (f(m), f(v)),
+            "fc_mu": _after(f, mu=True),
+            "fc_logvar": _after(f, logvar=True),
+            "fc_mu and fc_logvar": _after(f, mu=True, logvar=True),
         }
         causes |= {
             f"There is {name} after {where}.": ((True, True), change)
@@ -233,6 +233,11 @@ def encoder_computes_as_in_the_table(submission: Submission) -> None:
         next((text for text, cause in causes.items() if explains(*cause)), "")
         or wrong_activation(encoder, images, ("conv1", "conv2")),
     )
+
+
+def _after(f: Callable[[Tensor], Tensor], mu: bool = False, logvar: bool = False) -> Change:
+    """An activation after one of the heads, or both."""
+    return lambda m, v: (f(m) if mu else m, f(v) if logvar else v)
 
 
 def _near(found: Tensor, other: Tensor) -> bool:

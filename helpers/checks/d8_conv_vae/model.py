@@ -159,10 +159,10 @@ def forward_joins_the_parts(submission: Submission) -> None:
             "latent_sample is given logvar first: mu comes first.": model.tensor(
                 "latent_sample", many_logvar, many_mu, what=what
             ),
-            "latent_sample is given the standard deviation: give it logvar.": model.tensor(
+            "It is given the standard deviation or the variance: give it logvar.": model.tensor(
                 "latent_sample", many_mu, torch.exp(0.5 * many_logvar), what=what
             ),
-            "latent_sample is given the variance: give it logvar.": model.tensor(
+            "It is given the standard deviation or the variance; it takes logvar.": model.tensor(
                 "latent_sample", many_mu, torch.exp(many_logvar), what=what
             ),
         },
@@ -254,7 +254,7 @@ class Evaluation(Trial):
 
     def _prepare(self, n_images: int, batch_size: int) -> None:
         super()._prepare(n_images, batch_size)
-        self._arguments = self._arguments[:2]
+        self._arguments = self._arguments[:2]  # type: ignore[assignment]
 
 
 def evaluated(submission: Submission) -> tuple[Evaluation, float]:

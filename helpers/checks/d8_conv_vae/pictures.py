@@ -9,7 +9,7 @@ from helpers.checks.common.architecture import expect_kept
 from helpers.checks.common.conduct import expect_no_seed, recorded
 from helpers.checks.common.images import random_images
 from helpers.checks.common.tiny_conv import TinyConvVAE
-from helpers.checks.d8_conv_vae.model import CAPACITY, LATENT_DIMS
+from helpers.checks.d8_conv_vae.layers import CAPACITY, LATENT_DIMS
 
 
 @check("pixels", points=2)
@@ -123,7 +123,7 @@ def interpolation_is_the_same_each_time(submission: Submission) -> None:
         call = called(submission, "interpolation", *arguments)
         images.append(image_of(call, "interpolation", (1, 1, 28, 28)))
     expect(
-        close(*images),
+        close(images[0], images[1]),
         "The same two images give another mixture the second time.",
         "Mix the means, not draws.",
     )
@@ -154,7 +154,8 @@ def grid_shows_the_plane(submission: Submission) -> None:
     across, up = axis.repeat(_N), axis.repeat_interleave(_N)
 
     def plane(z1: Tensor, z2: Tensor) -> Tensor:
-        return ours.decoder(torch.stack([z1, z2], dim=1))
+        images: Tensor = ours.decoder(torch.stack([z1, z2], dim=1))
+        return images
 
     expect_close(
         images,
