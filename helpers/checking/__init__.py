@@ -8,6 +8,7 @@ their relatives are what it says. ``Engine`` answers the questions where the stu
 from helpers.checking.engine import Engine, failure
 from helpers.checking.expect import (
     CheckFailedError,
+    agree,
     close,
     expect,
     expect_close,
@@ -61,6 +62,7 @@ __all__ = [
     "StudentError",
     "Submission",
     "Trace",
+    "agree",
     "check",
     "close",
     "deliverable_in",

@@ -8,16 +8,23 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from helpers.checking import Object, StudentError, Submission
 
 
 class Kept:
-    """Calls a function, and keeps what it returned as ``result``."""
+    """Calls a function and keeps what it returned.
 
-    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+    Attributes:
+        result: what it returned.
+        keeps_graph: whether that carries the graph of its gradients.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         with torch.enable_grad():  # and as it was before, whatever the function switches off
-            self.result = function(*args)
+            self.result = function(*args, **kwargs)
+        self.keeps_graph = isinstance(self.result, Tensor) and self.result.requires_grad
 
 
 def keep_result(submission: Submission, function: str, *args: Any) -> Object:

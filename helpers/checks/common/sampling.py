@@ -17,6 +17,7 @@ from helpers.checking import (
     fail,
 )
 from helpers.checks.common.architecture import expect_kept
+from helpers.checks.common.conduct import expect_no_seed
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.vae_model import LATENT_DIM, decoded, with_condition
 
@@ -171,21 +172,6 @@ def expect_fresh_noise(model: Object, sampler: Sampler = REPARAMETERIZE) -> None
     expect(float(first.std(dim=0).min()) > 0.5 * size, shared, where)
     expect(float(first.std(dim=1).min()) > 0.05 * size, "All dimensions get the same noise.", where)
     expect_no_seed(model.submission, lambda: sampler.draw(model, mu, spread), sampler.method)
-
-
-def expect_no_seed(submission: Submission, draw: Callable[[], object], name: str) -> None:
-    """Fail if what ``draw`` calls, ``name``, sets the seed of torch's random numbers."""
-    following = []
-    for seed in torch.randint(2**31, (2,)).tolist():
-        submission.seed(seed)
-        draw()
-        following.append(submission.ask("build", None, "torch.rand", 4))
-    submission.seed(int(torch.randint(2**31, (1,))))
-    expect(
-        not (isinstance(following[0], Tensor) and close(following[0], following[1])),
-        f"{name} sets the seed of torch's random numbers, for all of the notebook.",
-        "Set no seed in there.",
-    )
 
 
 def expect_sampling_gradients(model: Object, sampler: Sampler = REPARAMETERIZE) -> None:

@@ -84,7 +84,7 @@ def with_right_parts(model_class: type[nn.Module], capacity: int, latent_dims: i
         return model_class(capacity=capacity, latent_dims=latent_dims)
 
 
-class Called:
+class CalledWithToImg:
     """Calls a student's function with a right ``to_img``, and keeps what it returned."""
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:

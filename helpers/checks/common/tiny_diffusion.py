@@ -28,8 +28,7 @@ from helpers.checking import (
     fail,
     failure,
 )
-from helpers.models import Parts, load_parts
-from helpers.models.digit_diffusion import SMALL
+from helpers.models import SMALL, Parts, load_parts
 
 #: Tokens of a text, size of a token's vector, channels of the latents.
 N_TOKENS, DIM, CHANNELS = 77, 8, 4

@@ -3,7 +3,6 @@
 import io
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,20 +82,6 @@ def local_twin(state: dict[str, Tensor], *, offset: float | None = None) -> Tiny
 
 
 # What follows runs where the student's code runs.
-
-
-class Called:
-    """Calls a function and keeps what it returned.
-
-    Attributes:
-        result: what it returned.
-        keeps_graph: whether that carries the graph of its gradients.
-    """
-
-    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        with torch.enable_grad():
-            self.result = function(*args, **kwargs)
-        self.keeps_graph = isinstance(self.result, Tensor) and self.result.requires_grad
 
 
 _FOLDERS = "latent-lab-picture-"

@@ -12,13 +12,13 @@ from helpers.checking import (
     CheckFailedError,
     StudentError,
     Submission,
+    agree,
     close,
     expect,
     expect_number,
     fail,
     likely_cause,
 )
-from helpers.checking.expect import agree
 from helpers.checks.common import tiny
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images

@@ -11,13 +11,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits as with_logits
 
 from helpers.checking import (
     Submission,
+    agree,
     close,
     expect,
     expect_number,
     fail,
     likely_cause,
 )
-from helpers.checking.expect import agree
 from helpers.checks.common.architecture import expect_kept
 from helpers.checks.common.images import random_images
 

@@ -41,7 +41,7 @@ def standin(submission: Submission, latent_dims: int = LATENT_DIMS) -> tuple[Obj
 
 def called(submission: Submission, name: str, *args: object) -> Object:
     """A call of the student's function ``name``, with a right ``to_img`` in place of theirs."""
-    return submission.build(f"{tiny_conv.__name__}.Called", submission.object(name), *args)
+    return submission.build(f"{tiny_conv.__name__}.CalledWithToImg", submission.object(name), *args)
 
 
 def image_of(call: Object, name: str, shape: tuple[int, ...]) -> Tensor:

@@ -226,7 +226,7 @@ def train_epoch_returns_a_plain_number(submission: Submission) -> None:
     parts = (the_trial.model, the_trial.loader, the_trial.criterion, the_trial.optimizer)
     device = submission.build("torch.device", "cpu")
     function = submission.object("train_epoch")
-    call = submission.build("helpers.checks.common.tiny_faces.Called", function, *parts, device)
+    call = submission.build("helpers.checks.common.kept.Kept", function, *parts, device)
     expect_number(call.get("result"), what="What train_epoch returns")
     expect(
         call.get("keeps_graph") is False,
@@ -263,7 +263,9 @@ class Evaluation:
         criterion = submission.build("helpers.checks.common.tiny.TinyLoss")
         device = submission.build("torch.device", "cpu")
         evaluate = submission.object("evaluate")
-        call = submission.build(f"{here}.Called", evaluate, self.model, loader, criterion, device)
+        call = submission.build(
+            "helpers.checks.common.kept.Kept", evaluate, self.model, loader, criterion, device
+        )
         self.value, self.keeps_graph = call.get("result"), call.get("keeps_graph") is True
         used = self.model.get("with_autocast")
         self.autocast = isinstance(used, list) and True in used

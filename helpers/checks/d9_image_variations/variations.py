@@ -39,7 +39,7 @@ class Variations:
     def images(self, n: int, scale: float, *, any_number: bool = False) -> Tensor:
         """What generate_variations returns, (n, 3, SIDE, SIDE)."""
         call = self.submission.build(
-            "helpers.checks.common.tiny_faces.Called",
+            "helpers.checks.common.kept.Kept",
             self.submission.object("generate_variations"),
             self.model,
             self.image,
