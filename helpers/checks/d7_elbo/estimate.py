@@ -135,7 +135,7 @@ def many_codes_give_the_likelihood(submission: Submission) -> None:
         near = abs(one - float(elbo(ours, x, 20_000))) < _TOLERANCE
         fail(
             f"With 2000 codes the estimate is {float(found.mean()):.2f}; log p(x) is {right:.2f}.",
-            _wrong_mean(ours, x, found, right) if near else "",
+            (_wrong_mean(ours, x, found, right) or _wrong_terms(submission)) if near else "",
         )
 
 

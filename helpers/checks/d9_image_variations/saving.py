@@ -7,13 +7,14 @@ is where, which way up, and in which colours, however the grid is laid out.
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from helpers.checking import Submission, check, expect, fail
+from helpers.checking import CheckFailedError, Submission, check, expect, fail
 from helpers.checks.common.architecture import expect_kept
 
 SIDE = 32
@@ -44,11 +45,20 @@ _TURNS: dict[str, Change] = {
 
 
 def _random_colours(count: int) -> Tensor:
-    """Different colours (count, 3), none of which is the inverse of another."""
+    """Different colours (count, 3), none of which is the inverse of another.
+
+    The first is no other colour's mirror image, so that it shows each change of the colours.
+    """
     # One of each pair of inverses: the others come after gray. Black is left out with white.
     colours = [torch.tensor(levels) for levels in product(_LEVELS, repeat=3)][1:13]
-    chosen = random.sample(colours, count)
-    return torch.stack([1 - c if random.random() < 0.5 else c for c in chosen])
+    while True:
+        chosen = random.sample(colours, count)
+        drawn = torch.stack([1 - c if random.random() < 0.5 else c for c in chosen])
+        first = drawn[0]
+        mirrored = float((first - first.flip(0)).abs().max())
+        inverted = float((first - (1 - first.flip(0))).abs().max())
+        if min(mirrored, inverted) > 0.25:
+            return drawn
 
 
 def _images(colours: Tensor) -> Tensor:
@@ -126,38 +136,56 @@ def _saved(submission: Submission, images: Tensor) -> tuple[list[int], Tensor]:
     return first.flatten().tolist(), pixels.float() / 255
 
 
+def _in_one_of_three(attempt: Callable[[], None]) -> None:
+    """Fail only if three attempts fail, each with colours of its own.
+
+    JPEG blurs the edges of an image: in one of 250 pictures the blur hides one of the images.
+    """
+    for _ in range(2):
+        try:
+            attempt()
+        except CheckFailedError:
+            continue
+        return
+    attempt()
+
+
 @check("saving", points=2)
 def grid_is_saved_as_jpeg(submission: Submission) -> None:
     """save_variations writes a JPEG file that shows the image and all of its variations."""
     for count in (12, 4):
-        colours = _random_colours(count)
-        first, pixels = _saved(submission, _images(colours))
-        expect(bool(first), "There is no file at the path that was given.", "Write to `path`.")
-        png = first[1:4] == [80, 78, 71]
-        expect(
-            first[:3] == [255, 216, 255],
-            "The file is a PNG, and not a JPEG." if png else "The file is not a JPEG.",
-            'save_image(..., path, format="jpeg").' if png else "",
-        )
-        readable = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.numel() > 0
-        expect(readable, "The file's picture cannot be read.")
-        if _is_white_or_black(pixels):
-            fail(
-                "The picture is nearly all black or white.",
-                "save_image takes images in [0, 1], and multiplies them by 255 itself.",
-            )
-        # Wrong colours are the next check's matter, if all are there.
-        seen = [_seen(pixels, change(colours)).order for change in _COLOURS.values()]
-        if any(len(order) == count for order in seen) or _is_gray(pixels):
-            continue
-        shown = sorted(seen[0])
-        if shown == list(range(1, count)):
-            fail("The input image is not in the picture.", "Put it before the variations.")
+        _in_one_of_three(partial(_expect_all_shown, submission, count))
+
+
+def _expect_all_shown(submission: Submission, count: int) -> None:
+    colours = _random_colours(count)
+    first, pixels = _saved(submission, _images(colours))
+    expect(bool(first), "There is no file at the path that was given.", "Write to `path`.")
+    png = first[1:4] == [80, 78, 71]
+    expect(
+        first[:3] == [255, 216, 255],
+        "The file is a PNG, and not a JPEG." if png else "The file is not a JPEG.",
+        'save_image(..., path, format="jpeg").' if png else "",
+    )
+    readable = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.numel() > 0
+    expect(readable, "The file's picture cannot be read.")
+    if _is_white_or_black(pixels):
         fail(
-            f"Of the image and its {count - 1} variations the picture shows "
-            f"{len(shown)} {'images' if len(shown) != 1 else 'image'} in the right colours.",
-            "make_grid takes one tensor (n + 1, 3, h, w)." if len(shown) == 1 else "",
+            "The picture is nearly all black or white.",
+            "save_image takes images in [0, 1], and multiplies them by 255 itself.",
         )
+    # Wrong colours are the next check's matter, if all are there.
+    seen = [_seen(pixels, change(colours)).order for change in _COLOURS.values()]
+    if any(len(order) == count for order in seen) or _is_gray(pixels):
+        return
+    shown = sorted(seen[0])
+    if shown == list(range(1, count)):
+        fail("The input image is not in the picture.", "Put it before the variations.")
+    fail(
+        f"Of the image and its {count - 1} variations the picture shows "
+        f"{len(shown)} {'images' if len(shown) != 1 else 'image'} in the right colours.",
+        "make_grid takes one tensor (n + 1, 3, h, w)." if len(shown) == 1 else "",
+    )
 
 
 def _is_gray(pixels: Tensor) -> bool:
@@ -171,7 +199,17 @@ def _is_white_or_black(pixels: Tensor) -> bool:
 @check("saving", points=2)
 def images_are_upright_and_in_order(submission: Submission) -> None:
     """The image comes first, everything is upright, the colours are right; all are kept."""
-    count = 8
+    _in_one_of_three(partial(_expect_upright, submission, 8))
+    images = _images(_random_colours(8))
+    tiny = "helpers.checks.common.tiny_faces"
+    path = submission.ask("build", None, f"{tiny}.new_path")
+    try:
+        expect_kept(submission, "save_variations", path, images[0], images[1:])
+    finally:
+        submission.ask("build", None, f"{tiny}.take_file", path)
+
+
+def _expect_upright(submission: Submission, count: int) -> None:
     colours = _random_colours(count)
     images = _images(colours)
     _, pixels = _saved(submission, images)
@@ -200,9 +238,3 @@ def images_are_upright_and_in_order(submission: Submission) -> None:
         if not way:
             fail(f"The picture shows {len(seen.order)} of {count} images.")
         fail(f"Each image is {way}.")
-    tiny = "helpers.checks.common.tiny_faces"
-    path = submission.ask("build", None, f"{tiny}.new_path")
-    try:
-        expect_kept(submission, "save_variations", path, images[0], images[1:])
-    finally:
-        submission.ask("build", None, f"{tiny}.take_file", path)

@@ -218,27 +218,10 @@ def _shown(loss: BatchLoss) -> Callable[[nn.Module, Tensor, Tensor, Tensor], Ten
     return of_batch
 
 
-@check("training", points=1)
-def train_epoch_returns_a_plain_number(submission: Submission) -> None:
-    """What train_epoch returns does not keep the graphs of the gradients in memory."""
-    the_trial = trial(submission, 0.0)
-    the_trial.epoch()  # which also finds batches of the size that the code works with
-    parts = (the_trial.model, the_trial.loader, the_trial.criterion, the_trial.optimizer)
-    device = submission.build("torch.device", "cpu")
-    function = submission.object("train_epoch")
-    call = submission.build("helpers.checks.common.kept.Kept", function, *parts, device)
-    expect_number(call.get("result"), what="What train_epoch returns")
-    expect(
-        call.get("keeps_graph") is False,
-        "train_epoch returns a tensor that carries the gradients of all batches.",
-        "They fill the memory: add loss.item() to the total, which is a plain number.",
-    )
-
-
 check_training(
     __name__,
     trial,
-    points=(2, 4),
+    points=(3, 4),
     lr=0.1,
     hint="For each batch: zero_grad, x_hat, mu, logvar = model(images), the loss that "
     "train_epoch is given, backward, step.",
