@@ -364,6 +364,7 @@ plot_aggregate(codes.cpu())
 
 # %% figure="samples"
 set_seed(2)
+model.eval()
 with torch.no_grad():
     samples = model.decoder(torch.randn(40, latent_dim, device=device)).cpu()
 visualize_img_batch(samples.view(-1, 1, 28, 28), n=40, title="theta of draws from N(0, I)")
@@ -450,6 +451,7 @@ def move(digit, dimension, by):
     return model.decoder(code).view(1, 1, 28, 28).cpu()
 
 
+model.eval()
 explore(move, by=(-4.0, 3.0, 4.0), dimension=(0, latent_dim - 1), digit=(0, 99))
 
 # %% [markdown]

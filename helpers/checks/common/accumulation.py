@@ -46,7 +46,7 @@ class AccumulatingTrial(Trial):
             submission,
             lr,
             model="TinyVAE",
-            criterion="helpers.checks.common.tiny.TinyLoss",
+            criterion="helpers.checks.common.tiny.TinyLossOfMeans",
             loss=tiny_vae_loss,
             wrong={
                 "The images and the reconstructions are exchanged in the call of the loss.": (

@@ -160,14 +160,22 @@ class TinyLoss(RecordingLoss):
         return (errors + 0.1 * mu.square().sum(dim=1) + 0.05 * logvar.exp().sum(dim=1)).mean()
 
 
+class TinyLossOfMeans(TinyLoss):
+    """The same loss with the arguments' names of deliverable 10."""
+
+    def __call__(self, x_hat: Tensor, x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+        """The mean over a batch, a number."""
+        return super().__call__(x_hat, x, mean, logvar)
+
+
 class TinySummedLoss(RecordingLoss):
     """The same loss, summed over the batch, for deliverable 8."""
 
     @_in_float32
-    def __call__(self, x_hat: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    def __call__(self, recon_x: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         """The sum over a batch, a number."""
-        self.record(x_hat, x, mu, logvar)
-        return len(x) * TinyLoss()(x_hat, x, mu, logvar)
+        self.record(recon_x, x, mu, logvar)
+        return len(x) * TinyLoss()(recon_x, x, mu, logvar)
 
 
 class TinyElbo(RecordingLoss):

@@ -53,7 +53,8 @@ class TinyFaceVAE(nn.Module):
         """Images (N, 3, 6, 6) -> images, mu (N, 3), logvar (N, 3)."""
         features = self.encoder(images)
         mu, logvar = self.mu_layer(features), self.logvar_layer(features)
-        return self.decoder(self.reparameterize(mu, logvar)), mu, logvar
+        z = self.reparameterize(mu, logvar)
+        return self.decoder(z), mu, logvar
 
 
 def new_state() -> dict[str, Tensor]:

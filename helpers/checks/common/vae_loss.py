@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Normal
+from torch.distributions import Bernoulli, Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy
 from torch.nn.functional import binary_cross_entropy_with_logits as with_logits
 
@@ -27,7 +27,9 @@ def divergence(mu: Tensor, logvar: Tensor) -> Tensor:
 
     Source: Kingma and Welling, "Auto-Encoding Variational Bayes" (2014), appendix B.
     """
-    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
+    # In float64, since the variance itself may be too small for float32.
+    posterior = Normal(mu.double(), (logvar.double() / 2).exp(), validate_args=False)
+    return kl_divergence(posterior, Normal(0.0, 1.0)).to(mu.dtype)
 
 
 def negative_elbo(x_hat: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:

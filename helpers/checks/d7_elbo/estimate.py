@@ -143,7 +143,7 @@ def _wrong_mean(model: TinyBernoulliVAE, x: Tensor, found: Tensor, right: float)
     """The mistake in the mean over the codes that explains the estimates for one image, or ""."""
     mean, log_var = model.encoder(x)
     noise = torch.randn(100_000, LATENT_DIM)
-    z = mean + torch.exp(0.5 * log_var) * noise
+    z = torch.addcmul(mean, torch.exp(0.5 * log_var), noise)
     log_q = -0.5 * (math.log(2 * math.pi) + log_var + noise.square()).sum(dim=1)
     joint = log_joint(model, x, z)[:, 0]
     log_w, value, log_k = joint - log_q, float(found.mean()), math.log(2000)

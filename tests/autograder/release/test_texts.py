@@ -16,21 +16,6 @@ from helpers import data, deliverables
 
 IDS = list(deliverables.DELIVERABLES)
 
-#: Faults that are known and not mended yet: the id of a deliverable and the name of a fault.
-KNOWN: set[tuple[str, str]] = {
-    ("d1_autoencoder", "not_in_eval_mode"),
-    ("d2_denoising", "built_again"),
-    ("d5_structured_prediction", "unfilled"),
-    ("d5_structured_prediction", "built_again"),
-    ("d5_structured_prediction", "not_in_eval_mode"),
-    ("d7_elbo", "not_in_eval_mode"),
-    ("d8_conv_vae", "not_shown"),
-    ("d9_image_variations", "not_shown"),
-    ("d9_image_variations", "half_a_restart"),
-    ("d10_sd_vae", "unbalanced"),
-    ("d10_sd_vae", "broken_off"),
-}
-
 #: Blocks of code, fenced or indented.
 _BLOCK = re.compile(r"^```.*?^```|(?<=\n\n)(?: {4}.*\n?)+", re.M | re.S)
 _CODE = re.compile(r"`[^`\n]+`")
@@ -287,8 +272,6 @@ FAULTS: dict[str, Callable[[str], Iterator[str]]] = {
 @pytest.mark.parametrize("name", IDS)
 def test_no_fault(name: str, fault: str) -> None:
     found = list(FAULTS[fault](name))
-    if found and (name, fault) in KNOWN:
-        pytest.xfail("; ".join(found))
     assert found == []
 
 

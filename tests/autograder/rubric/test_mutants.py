@@ -36,14 +36,12 @@ def test_there_are_enough(deliverable_id: str) -> None:
     assert not any(solution.loses for solution in right)
 
 
-@pytest.mark.xfail(reason="their owners write the patterns at the moment", strict=False)
 @pytest.mark.parametrize("deliverable_id", SOLUTIONS)
 def test_every_wrong_solution_says_what_its_message_must_say(deliverable_id: str) -> None:
     wrong, _ = SOLUTIONS[deliverable_id]
     assert [solution.name for solution in wrong if not solution.says] == []
 
 
-@pytest.mark.xfail(reason="their owners write the patterns at the moment", strict=False)
 def test_nearly_all_wrong_solutions_are_told_their_cause() -> None:
     wrong = [solution for pair in SOLUTIONS.values() for solution in pair[0]]
     assert sum(solution.names_cause for solution in wrong) >= 0.95 * len(wrong)
