@@ -67,6 +67,7 @@ def main() -> int:
     parser.add_argument("--judge", action="store_true", help="use the judge and its sandbox")
     parser.add_argument("--quiet", action="store_true", help="print only unexpected results")
     parser.add_argument("--table", action="store_true", help=f"write {_TABLE.relative_to(ROOT)}")
+    parser.add_argument("--share", type=int, default=1, help="try only one in so many")
     parser.add_argument("--jobs", type=int, default=2, help="solutions tried at the same time")
     arguments = parser.parse_args()
     rows: dict[str, Counts] = {}
@@ -74,7 +75,7 @@ def main() -> int:
     # Spawned, not forked, because torch's threads do not survive a fork.
     with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
         for name in (get(given).id for given in arguments.ids):
-            rows[name], faults = _try_all(pool, name, arguments.judge, arguments.quiet)
+            rows[name], faults = _try_all(pool, name, arguments)
             n_faults += faults
     rows["together"] = sum(rows.values(), Counts())
     print(f"\n{'':28}" + "".join(f"{column:>15}" for column in _COLUMNS))
@@ -85,19 +86,20 @@ def main() -> int:
     return int(n_faults > 0)
 
 
-def _try_all(pool: Executor, name: str, judged: bool, quiet: bool) -> tuple[Counts, int]:
+def _try_all(pool: Executor, name: str, arguments: argparse.Namespace) -> tuple[Counts, int]:
     """The counts of a deliverable, and how many solutions are unexpectedly not as they should."""
-    wrong, right = load_solutions(name)
-    variants = load_variants(load_master(name))
+    step = slice(None, None, arguments.share)
+    wrong, right = (solutions[step] for solutions in load_solutions(name))
+    variants = load_variants(load_master(name))[step]
     known = KNOWN.get(name, {})
     attempts: Sequence[Attempt] = [*wrong, *right, *variants]
-    running = [pool.submit(examine, name, attempt, judged) for attempt in attempts]
+    running = [pool.submit(examine, name, attempt, arguments.judge) for attempt in attempts]
     good: list[bool] = []
     for attempt, future in zip(attempts, running, strict=True):
         as_named, text = future.result()
         good.append(as_named)
         expected = as_named or attempt.name in known
-        if not (expected and quiet):
+        if not (expected and arguments.quiet):
             print(text, flush=True)
     n_wrong, n_own = len(wrong), len(wrong) + len(right)
     counts = Counts(

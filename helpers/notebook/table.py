@@ -78,8 +78,8 @@ class CheckTable:
             above += f"<ul>{''.join(f'<li>{text}</li>' for text in others)}</ul>"
         body = "".join(_row(row) for row in rows(self.results))
         return (
-            f'{above}<table style="font-size:100%; border-collapse:collapse; margin:0">{body}'
-            f'</table><p style="margin:.5em 0"><b>{self._score()}</b> {_inline(self.footer)}</p>'
+            f'{above}<table style="font-size:100%; border-collapse:collapse; margin:0; '
+            f'color:inherit">{body}</table><p style="margin:.5em 0"><b>{self._score()}</b> {_inline(self.footer)}</p>'
         )
 
     def _score(self) -> str:
@@ -109,7 +109,8 @@ def _row(row: Sequence[Result]) -> str:
         '<tr style="vertical-align:top"><td><span style="display:inline-block; min-width:1.4em; '
         f'text-align:center; border-radius:.3em; color:#fff; background:{colour}" '
         f'title="{row[0].status.value}">{symbol}</span></td>'
-        f'<td style="text-align:left; white-space:pre-line">{_inline(_title(row))}'
+        '<td style="text-align:left; white-space:pre-line; padding:.15em .6em">'
+        f"{_inline(_title(row))}"
         f"{'<br>' if message else ''}{message}</td>"
         f'<td style="white-space:nowrap">{_points(row)}</td></tr>'
     )
