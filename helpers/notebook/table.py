@@ -79,7 +79,8 @@ class CheckTable:
         body = "".join(_row(row) for row in rows(self.results))
         return (
             f'{above}<table style="font-size:100%; border-collapse:collapse; margin:0; '
-            f'color:inherit">{body}</table><p style="margin:.5em 0"><b>{self._score()}</b> {_inline(self.footer)}</p>'
+            f'color:inherit">{body}</table><p style="margin:.5em 0">'
+            f"<b>{self._score()}</b> {_inline(self.footer)}</p>"
         )
 
     def _score(self) -> str:
