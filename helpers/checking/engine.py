@@ -98,7 +98,7 @@ class Engine:
                     buffer.copy_(value)
         return {"output": output, "steps": tracer.steps}
 
-    def _op_overwrites(self, request: Request, *args: Any, **kwargs: Any) -> list[str]:
+    def _op_overwrites(self, request: Request, *args: Any, **kwargs: Any) -> dict[str, list[str]]:
         """The positions and names of tensors among the arguments that a call changes."""
         given = {str(n): arg for n, arg in enumerate(args)} | kwargs
         called = self._find(request)
@@ -107,7 +107,8 @@ class Engine:
         before = {k: v.clone() for k, v in moved.items() if isinstance(v, Tensor)}
         positional = [moved[str(n)] for n in range(len(args))]
         called(*positional, **{k: moved[k] for k in kwargs})
-        return [k for k, v in before.items() if not torch.equal(v, moved[k].detach())]
+        changed = [k for k, v in before.items() if not torch.equal(v, moved[k].detach())]
+        return {"changed": changed}
 
     def _op_differentiate(
         self,

@@ -242,8 +242,7 @@ class Object:
 
     def overwrites(self, path: str = "", *args: Any, **kwargs: Any) -> list[str]:
         """Positions ("0") and names of the arguments whose tensors a call changes."""
-        answer = self.submission.ask("overwrites", self.ref, path, *args, **kwargs)
-        return [str(name) for name in answer] if isinstance(answer, list) else []
+        return self.submission.overwrites(path, *args, target=self.ref, **kwargs)
 
     def get(self, path: str) -> Any:
         """The value of an attribute."""
@@ -297,6 +296,15 @@ class Submission:
         """Call the student's function ``name``; see :meth:`Object.differentiate`."""
         options = {"weights": weights, "wrt": list(wrt), "pick": pick}
         return _derivatives(self.ask("differentiate", None, name, *inputs, **options), wrt)
+
+    def overwrites(
+        self, name: str, *args: Any, target: Ref | None = None, **kwargs: Any
+    ) -> list[str]:
+        """Positions ("0") and names of the arguments whose tensors a call of ``name`` changes."""
+        answer = self.ask("overwrites", target, name, *args, **kwargs)
+        if not isinstance(answer, dict) or not isinstance(answer.get("changed"), list):
+            fail(f"Whether {name or 'the model'} changes its arguments cannot be told.")
+        return [str(changed) for changed in answer["changed"]]
 
     def get(self, name: str) -> Any:
         """The value of the student's variable ``name``; a handle if it is not plain data."""

@@ -22,7 +22,7 @@ def run_pytest(submission: Path, *more: str) -> subprocess.CompletedProcess[str]
 
 def test_a_wrong_solution_fails_the_tests_that_it_names(tmp_path: Path) -> None:
     master, wrong = load_master(ID), load_solutions(ID)[0][0]
-    notebook = solved(master, {wrong.cell: wrong.text(master)})
+    notebook = solved(master, wrong.changes(master))
     path, report = save_notebook(notebook, tmp_path / "handin", ID), tmp_path / "report.xml"
     finished = run_pytest(path, "-k", "not result", f"--junitxml={report}")
     assert finished.returncode == pytest.ExitCode.TESTS_FAILED, finished.stdout

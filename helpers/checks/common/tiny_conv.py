@@ -60,7 +60,8 @@ class TinyConvVAE(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images (N, 1, 28, 28) -> images like them, mu and logvar (N, Z)."""
         mu, logvar = self.encoder(x)
-        return self.decoder(self.latent_sample(mu, logvar)), mu, logvar
+        z = self.latent_sample(mu, logvar)
+        return self.decoder(z), mu, logvar
 
 
 def widen(module: nn.Module) -> None:

@@ -72,5 +72,5 @@ class TinyBernoulliVAE(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images (N, D) -> theta (N, D), mean, log_var and z, (N, Z) each."""
         mean, log_var = self.encoder(x)
-        z = self.reparameterization(mean, torch.exp(0.5 * log_var))
+        z = self.reparameterization(mean, log_var.div(2).exp())
         return self.decoder(z), mean, log_var, z

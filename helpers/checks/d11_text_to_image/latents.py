@@ -264,7 +264,9 @@ def unet_is_asked_once_at_each_time(submission: Submission) -> None:
             f"The number of steps is fixed at {n}: use num_inference_steps.": n for n in _USUAL
         }
         mistakes |= {cause: _times(n) for cause, n in fixed.items()}
-        mistakes["Call scheduler.set_timesteps(num_inference_steps)."] = _times(STEPS_BEFORE)
+        mistakes["Call the scheduler's set_timesteps, with num_inference_steps."] = _times(
+            STEPS_BEFORE
+        )
         if float(found.max()) < len(right):
             mistakes["Give the U-Net the time t, and not its position in the list."] = found
         message = "The U-Net was asked at other times than the scheduler's."
