@@ -381,7 +381,7 @@ def expect_mean_loss(trial: Trial) -> None:
     """Fail unless the mean loss over all images is returned; the learning rate must be 0."""
     value = expect_number(trial.epoch(), what=f"What {trial.function} returns")
     losses = trial.batch_losses()
-    if len(losses) < len(trial.counts):
+    if len(losses) != len(trial.counts):
         fail("The model was not called once for each batch.", "Is `return` inside the loop?")
     counts = trial.counts
     right, causes = mean_over_images(losses, counts), mean_causes(losses, counts)

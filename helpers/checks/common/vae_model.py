@@ -242,7 +242,7 @@ def still(model: Object, log_variance: float = -40.0, hidden: Tensor | None = No
     """
     state = model.state("logvar_layer")
     biases = [name for name in state if name.endswith("bias")]
-    changed = {name: torch.zeros_like(value) for name, value in state.items()}
+    changed = {name: torch.zeros(value.shape) for name, value in state.items()}
     if biases:
         changed[biases[-1]] += log_variance
     else:
