@@ -156,7 +156,6 @@ class Engine:
                 path,
                 type(layer).__name__,
                 any(True for _ in layer.children()),
-                type(layer).__module__.startswith("torch."),
                 sum(p.numel() for p in layer.parameters(recurse=False)),
             ]
             for path, layer in self._module(request).named_modules()

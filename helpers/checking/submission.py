@@ -72,8 +72,6 @@ class Layer:
     type_name: str
     #: Whether it contains other modules.
     container: bool
-    #: Whether its class is defined in torch.
-    of_torch: bool
     #: Number of its own parameters, without those of modules inside it.
     n_parameters: int
 
@@ -218,7 +216,7 @@ class Object:
         """The modules inside it (or inside the module at ``path``), outermost first."""
         answer = self.submission.ask("layers", self.ref, path)
         try:
-            found = [Layer(str(p), str(t), bool(c), bool(o), int(n)) for p, t, c, o, n in answer]
+            found = [Layer(str(p), str(t), bool(c), int(n)) for p, t, c, n in answer]
         except Exception:  # it may be anything
             found = []
         if not found:

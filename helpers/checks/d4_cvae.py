@@ -20,13 +20,13 @@ from helpers.checks.common import (
     architecture,
     sampling,
     settings,
-    tiny,
     vae_loss,
     vae_model,
     vae_parts,
 )
 from helpers.checks.common.conduct import expect_no_seed
 from helpers.checks.common.images import random_images
+from helpers.checks.common.kept import keep_result
 from helpers.checks.common.results import check_budget, check_reported, once
 from helpers.checks.common.standin import function_with, is_right
 from helpers.checks.common.trial import Trial, check_training, vae_trial
@@ -81,9 +81,7 @@ def one_hot_marks_the_label(submission: Submission) -> None:
         )
         expect_close(output, right, message, causes, tolerance=1e-6)
         # From another process all floating-point numbers come as float32.
-        function = submission.object("one_hot")
-        called = submission.build(f"{tiny.__name__}.Called", function, tensor, n_classes)
-        dtype = called.call("get_dtype")
+        dtype = keep_result(submission, "one_hot", tensor, n_classes).get("dtype")
         expect(dtype == "torch.float32", f"{what} is {dtype}, and should be float32.")
     architecture.expect_kept(submission, "one_hot", torch.tensor([3, 0, 9]), N_CLASSES)
 
@@ -170,6 +168,7 @@ def settings_are_within_the_rules(submission: Submission) -> None:
 settings.check_model_budget(__name__, points=2)
 
 
+@once
 def replaced(submission: Submission) -> dict[str, str]:
     """What stands in for the student's one_hot, if that is not right: it has a check of its own."""
     if is_right(lambda: one_hot_marks_the_label(submission)):
@@ -200,22 +199,6 @@ check_training(
 )
 
 
-def drawing_model(submission: Submission) -> Object:
-    """A new model of the student's; or one of the kit's if theirs cannot decode code and label."""
-    models: list[Object] = []
-
-    def decodes() -> None:
-        models.append(new_vae(submission, N_CLASSES))
-        codes = torch.randn(3, LATENT_DIM + N_CLASSES)
-        models[0].tensor("decoder", codes, shape=(3, 1, 28, 28), what="The decoder's output")
-
-    if is_right(decodes):
-        return models[0]
-    model = submission.build(f"{tiny.__name__}.DrawingModel", LATENT_DIM, N_CLASSES)
-    model.call("eval")
-    return model
-
-
 def sampler(submission: Submission, model: Object) -> Callable[[Tensor], Tensor]:
     """The student's sample_digits: images (N, 1, 28, 28) that it draws for labels (N,)."""
     function = function_with(submission, "sample_digits", replaced(submission))
@@ -230,7 +213,7 @@ def sampler(submission: Submission, model: Object) -> Callable[[Tensor], Tensor]
 @check("sampling", points=6)
 def samples_show_the_digits_asked_for(submission: Submission) -> None:
     """sample_digits decodes the code and, after it, the vector of each label."""
-    model = drawing_model(submission)
+    model = sampling.drawing_model(submission, N_CLASSES)
     sample = sampler(submission, model)
     labels = torch.tensor([4, 0, 9]).repeat_interleave(400)
     sampling.expect_prior_draws(model, lambda: sample(labels), vectors(labels), "sample_digits")
@@ -239,7 +222,7 @@ def samples_show_the_digits_asked_for(submission: Submission) -> None:
 @check("sampling", points=4)
 def samples_differ(submission: Submission) -> None:
     """sample_digits draws a new code for each image, at each call, and changes nothing else."""
-    model = drawing_model(submission)
+    model = sampling.drawing_model(submission, N_CLASSES)
     sample, labels = sampler(submission, model), torch.full((20,), 3)
     sampling.expect_different_draws(sample(labels), sample(labels))
     expect_no_seed(submission, lambda: sample(labels), "sample_digits")

@@ -13,14 +13,13 @@ from helpers.checks.common import (
     architecture,
     sampling,
     settings,
-    tiny,
     vae_loss,
     vae_model,
     vae_parts,
 )
 from helpers.checks.common.conduct import expect_no_seed
 from helpers.checks.common.images import random_images, some_digits
-from helpers.checks.common.results import RUN_AGAIN, check_reported, expect_low, once
+from helpers.checks.common.results import RUN_AGAIN, check_learned, check_reported, expect_low, once
 from helpers.checks.common.standin import is_right
 from helpers.checks.common.trial import Trial, check_training, mse_trial, vae_trial
 from helpers.checks.common.vae_model import LATENT_DIM, new_vae, with_condition
@@ -96,6 +95,7 @@ def _part_hint(answer: Tensor, images: Tensor) -> str:
     return f"These are rows {top} to {bottom} and columns {left} to {right}."
 
 
+@once
 def replaced(submission: Submission) -> dict[str, str]:
     """What stands in for lower_left_quarter, if that is not right: it has a check of its own."""
     if is_right(lambda: quarter_is_the_lower_left(submission)):
@@ -267,22 +267,6 @@ check_training(
 )
 
 
-def drawing_model(submission: Submission) -> Object:
-    """A new model of the student's; or the kit's, if theirs cannot decode code and quarter."""
-    models: list[Object] = []
-
-    def decodes() -> None:
-        models.append(new_vae(submission, QUARTER_DIM))
-        codes = torch.randn(3, LATENT_DIM + QUARTER_DIM)
-        models[0].tensor("decoder", codes, shape=(3, 1, 28, 28), what="The decoder's output")
-
-    if is_right(decodes):
-        return models[0]
-    model = submission.build(f"{tiny.__name__}.DrawingModel", LATENT_DIM, QUARTER_DIM)
-    model.call("eval")
-    return model
-
-
 def complete(submission: Submission, model: Object, quarters: Tensor) -> Tensor:
     """Images (N, 1, 28, 28) that the student's complete returns for quarters (N, 196)."""
     output = submission.call("complete", model, quarters, LATENT_DIM)
@@ -292,7 +276,7 @@ def complete(submission: Submission, model: Object, quarters: Tensor) -> Tensor:
 @check("prediction", points=6)
 def completions_are_drawn_from_the_prior(submission: Submission) -> None:
     """complete decodes a draw from N(0, I), with the quarter after it."""
-    model = drawing_model(submission)
+    model = sampling.drawing_model(submission, QUARTER_DIM)
     quarters = some_quarters(3).repeat_interleave(400, dim=0)
     sampling.expect_prior_draws(
         model, lambda: complete(submission, model, quarters), quarters, "complete"
@@ -302,7 +286,7 @@ def completions_are_drawn_from_the_prior(submission: Submission) -> None:
 @check("prediction", points=3)
 def completions_differ(submission: Submission) -> None:
     """complete draws a new code for each quarter, at each call, and changes nothing else."""
-    model = drawing_model(submission)
+    model = sampling.drawing_model(submission, QUARTER_DIM)
     quarters = some_quarters(1).expand(20, -1).contiguous()
     first, second = (complete(submission, model, quarters) for _ in range(2))
     sampling.expect_different_draws(first, second)
@@ -375,13 +359,16 @@ def _estimate(
     return float(estimates.mean()), float(hidden_half.std(dim=0).mean())
 
 
-@check("result", points=2)
-def model_has_learned(submission: Submission) -> str:
-    """The trained conditional VAE does clearly better than the mean image would."""
-    loss = findings(submission).training
-    figure = f"Training loss {loss:.1f}"
-    expect(loss < 140.0, f"{figure}: the mean image alone would reach 206.", RUN_AGAIN)
-    return f"{figure} nats per image."
+check_learned(
+    __name__,
+    findings,
+    points=2,
+    below=140.0,
+    figure="Training loss {:.1f}",
+    instead=": the mean image alone would reach 206.",
+    unit=" nats per image",
+    title="The trained conditional VAE does clearly better than the mean image would.",
+)
 
 
 @check("result", points=1)

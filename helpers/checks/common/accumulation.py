@@ -1,15 +1,15 @@
 """A student's training loop that gathers gradients over several batches, tried out."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from helpers.checking import Submission, expect, expect_number, fail
 from helpers.checks.common.trial import (
+    EXCHANGED,
     BatchLoss,
     Trial,
     mean_over_images,
@@ -18,20 +18,6 @@ from helpers.checks.common.trial import (
 )
 
 State = dict[str, Tensor]
-
-
-class Returned:
-    """What a call of a function returns, in the process of the student's code.
-
-    Attributes:
-        value: the answer.
-        keeps_graph: whether gradients could still be computed through it, so that all batches of an
-            epoch stay in memory.
-    """
-
-    def __init__(self, function: Callable[..., object], *args: object) -> None:
-        self.value = function(*args)
-        self.keeps_graph = isinstance(self.value, Tensor) and self.value.requires_grad
 
 
 class AccumulatingTrial(Trial):
@@ -48,35 +34,10 @@ class AccumulatingTrial(Trial):
             model="TinyVAE",
             criterion="helpers.checks.common.tiny.TinyLossOfMeans",
             loss=tiny_vae_loss,
-            wrong={
-                "The images and the reconstructions are exchanged in the call of the loss.": (
-                    swapped,
-                    swapped,
-                )
-            },
+            wrong={EXCHANGED: (swapped, swapped)},
         )
         self.n_accumulated = n_accumulated
-        #: Whether the last epoch returned a tensor with its graph.
-        self.keeps_graph = False
-
-    def _run(self) -> Any:
-        device = self._submission.build("torch.device", "cpu")
-        arguments = (*self._arguments, device, self.n_accumulated)
-        function = self._submission.object(self.function)
-        returned = self._submission.build(f"{__name__}.Returned", function, self.model, *arguments)
-        self.keeps_graph = returned.get("keeps_graph") is True
-        return returned.get("value")
-
-    @property
-    def _autocast(self) -> bool:
-        return any(one is True for one in self._recorded("with_autocast"))
-
-    def batch_losses(
-        self, loss: BatchLoss | None = None, *, target_is_shown: bool = False
-    ) -> Tensor:
-        """See :class:`Trial`; in the precision that the student's code chose."""
-        with torch.autocast("cpu", enabled=self._autocast):
-            return super().batch_losses(loss, target_is_shown=target_is_shown)
+        self.more_arguments = (n_accumulated,)
 
     @property
     def program(self) -> str:
@@ -111,9 +72,7 @@ class AccumulatingTrial(Trial):
                     actions[letter]()
                     continue
                 batch, divisor = next(batches)
-                with torch.autocast("cpu", enabled=self._autocast):
-                    value = loss(model, *batch)
-                (value / divisor).backward()
+                (loss(model, *batch) / divisor).backward()
         return model.state_dict()
 
 
@@ -141,16 +100,6 @@ _MISTAKES = {
         "bbbsz bbbsz"
     ),
 }
-
-
-def expect_plain_number(trial: AccumulatingTrial) -> None:
-    """Fail if what train_epoch returns keeps the graphs of all batches in memory."""
-    trial.epoch()
-    expect(
-        not trial.keeps_graph,
-        "What train_epoch returns is a tensor that gradients could still be computed through.",
-        "It keeps all batches of the epoch in memory: add up loss.item(), a float.",
-    )
 
 
 def expect_undivided_loss(trial: AccumulatingTrial) -> None:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from helpers.checking import (
     CheckFailedError,
-    Layer,
     Object,
     Step,
     StudentError,
@@ -75,20 +74,6 @@ ReLU6 RReLU CELU Mish LogSigmoid Softsign clamp
 #: What bends the numbers one by one, by the name that :func:`layer_name` gives it.
 ACTIVATIONS = frozenset(_ACTIVATIONS.split())
 
-#: Layers that only change a shape.
-SHAPE_LAYERS = ("Flatten", "Unflatten", "Identity")
-
-
-def leaf_layers(model: Object, part: str = "") -> list[Layer]:
-    """The modules at ``part`` that contain no other modules."""
-    return [layer for layer in model.layers(part) if not layer.container]
-
-
-def last_layer(model: Object, part: str) -> str:
-    """The class of the last layer at ``part`` that computes something, or ""."""
-    kinds = [layer.type_name for layer in leaf_layers(model, part) if layer.of_torch]
-    return next((kind for kind in reversed(kinds) if kind not in SHAPE_LAYERS), "")
-
 
 def expect_sequential(model: Object, part: str) -> None:
     """Fail unless ``part`` of a model is an nn.Sequential."""
@@ -98,19 +83,6 @@ def expect_sequential(model: Object, part: str) -> None:
             model.get(f"{part}.append")
         except StudentError:
             fail(f"model.{part} should be an nn.Sequential, but it is of type {name}.")
-
-
-def expect_only_layers(model: Object, part: str, allowed: Collection[str], hint: str) -> list[str]:
-    """The classes of the layers in ``part`` of a model; fail if one is not allowed.
-
-    A module of the student's own that has no parameters, and only reshapes or crops, is fine.
-    """
-    leaves = leaf_layers(model, part)
-    for layer in leaves:
-        own = not layer.of_torch and layer.n_parameters == 0
-        if layer.type_name not in (*allowed, *SHAPE_LAYERS) and not own:
-            fail(f"The {part} has a {layer.type_name} (at {part}.{layer.path}).", hint)
-    return [layer.type_name for layer in leaves]
 
 
 def computed(model: Object, part: str, *inputs: Tensor, training: bool = False) -> list[Step]:

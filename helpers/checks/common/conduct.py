@@ -1,6 +1,7 @@
 """What a student's function does besides giving an answer: modes, gradients and seeds."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,20 +14,25 @@ def expect_evaluation(model: Object, recorder: str = "recorder") -> None:
 
     ``recorder`` is the path of its :class:`helpers.checks.common.tiny.Recorder`.
     """
-    modes = recorded(model, f"{recorder}.was_training")
+    modes = flags(model, f"{recorder}.was_training")
     expect(bool(modes), "The model was not called.")
     expect(not any(modes), "The model was in training mode.", "Call model.eval() first.")
     expect(
-        not any(recorded(model, f"{recorder}.with_gradients")),
+        not any(flags(model, f"{recorder}.with_gradients")),
         "Gradients were computed.",
         "Put the calls of the model under torch.no_grad().",
     )
 
 
-def recorded(model: Object, path: str) -> list[bool]:
-    """A list of yes and no that a recorder has kept."""
-    values = model.get(path)
-    return [value is True for value in values] if isinstance(values, list) else []
+def recorded(owner: Object, path: str) -> list[Any]:
+    """A list that a stand-in of the kit has kept; [] if there is none."""
+    values = owner.get(path)
+    return values if isinstance(values, list) else []
+
+
+def flags(owner: Object, path: str) -> list[bool]:
+    """A list of yes and no that a stand-in of the kit has kept."""
+    return [value is True for value in recorded(owner, path)]
 
 
 def expect_no_seed(submission: Submission, call: Callable[[], object], name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers.checking import Object, StudentError, Submission
+from helpers.checking import Object, Submission
 
 
 class Kept:
@@ -19,23 +19,16 @@ class Kept:
     Attributes:
         result: what it returned.
         keeps_graph: whether that carries the graph of its gradients.
+        dtype: of what it returned, such as ``torch.float32``; "" if that is not a tensor.
     """
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         with torch.enable_grad():  # and as it was before, whatever the function switches off
             self.result = function(*args, **kwargs)
         self.keeps_graph = isinstance(self.result, Tensor) and self.result.requires_grad
+        self.dtype = str(getattr(self.result, "dtype", ""))
 
 
-def keep_result(submission: Submission, function: str, *args: Any) -> Object:
+def keep_result(submission: Submission, function: str, *args: Any, **kwargs: Any) -> Object:
     """A handle on a :class:`Kept` with what the student's ``function`` returned."""
-    return submission.build(f"{__name__}.Kept", submission.object(function), *args)
-
-
-def n_bytes(kept: Object) -> int:
-    """The number of bytes of one number in the tensor that was kept, or 0."""
-    try:
-        size = kept.call("result.element_size")
-    except StudentError:
-        return 0  # not a tensor
-    return size if isinstance(size, int) else 0
+    return submission.build(f"{__name__}.Kept", submission.object(function), *args, **kwargs)

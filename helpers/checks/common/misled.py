@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from helpers.checking import Object, StudentError, close
+from helpers.checks.common.conduct import recorded
 
 if TYPE_CHECKING:
     from helpers.checks.common.trial import Trial
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 def misled(trial: Trial) -> str:
     """What else than it should the model or the loss was given in the training, or ""."""
-    moved = any(not close(v, trial.start[k], 1e-6) for k, v in trial.model.state().items())
-    if trial.optimizer.get("rates") == [] and moved:
+    moved = any(not close(trial.start.get(k, v), v, 1e-6) for k, v in trial.model.state().items())
+    if moved and not recorded(trial.optimizer, "rates"):
         return f"{trial.function} does not use the optimizer that it is given."
     images, labels = trial.images.split(trial.batch_size), trial.labels.split(trial.batch_size)
     if trial.condition is not None:
@@ -33,14 +34,15 @@ def misled(trial: Trial) -> str:
 
 def _misled_loss(trial: Trial, images: Sequence[Tensor]) -> str:
     """What else than it should the loss was given, or ""."""
-    given = _recorded(trial.criterion, "given")
-    place = 0 if trial.criterion.get("images_at") == 0 else 1
+    given = _tensors_of(trial.criterion, "given")
+    images_at = trial.criterion.get("images_at")
+    place = 0 if isinstance(images_at, int) and images_at == 0 else 1
     if not given:
         return f"{trial.function} does not use the loss that it is given."
     for batch in images:
         if not any(_same(call[place], batch) for call in given):
             return "The loss is not given the images of each batch, as they are."
-    returned = _recorded(trial.model, "returned")
+    returned = _tensors_of(trial.model, "returned")
     outputs = {1 - place: "reconstructions", 2: "means", 3: "log variances"}
     for output, (argument, name) in enumerate(outputs.items()):
         calls = [call[argument] for call in given if len(call) > argument]
@@ -54,14 +56,14 @@ def _same(tensor: Tensor, other: Tensor) -> bool:
     return close(tensor.reshape(-1), other.reshape(-1))
 
 
-def _recorded(recorder: Object, name: str) -> list[list[Tensor]]:
+def _tensors_of(recorder: Object, name: str) -> list[list[Tensor]]:
     """What a model or a loss of the kit recorded, call by call; [] if it records nothing."""
     try:
-        calls = recorder.get(name)
+        calls = recorded(recorder, name)
     except StudentError:
         return []
     return [
         call
-        for call in (calls if isinstance(calls, list) else [])
+        for call in calls
         if isinstance(call, list) and len(call) > 1 and all(isinstance(t, Tensor) for t in call)
     ]

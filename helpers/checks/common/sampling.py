@@ -16,10 +16,12 @@ from helpers.checking import (
     expect_tensor,
     fail,
 )
+from helpers.checks.common import tiny
 from helpers.checks.common.architecture import expect_kept
 from helpers.checks.common.conduct import expect_no_seed
 from helpers.checks.common.declaring import declare
-from helpers.checks.common.vae_model import LATENT_DIM, decoded, with_condition
+from helpers.checks.common.standin import is_right
+from helpers.checks.common.vae_model import LATENT_DIM, decoded, new_vae, with_condition
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,25 @@ def check_sampling(
     mean = "mean" if sampler.takes_std else "mu"
     title = f"Gradients reach {mean} and {sampler.spread} through the draw."
     declare(module, cell, points[2], "gradients_pass_through_the_draw", title, gradients)
+
+
+def drawing_model(submission: Submission, condition_dim: int) -> Object:
+    """A new model of the student's, or one of the kit's if theirs cannot decode code and condition.
+
+    The code that draws with it is not to blame for that.
+    """
+    models: list[Object] = []
+
+    def decodes() -> None:
+        models.append(new_vae(submission, condition_dim))
+        codes = torch.randn(3, LATENT_DIM + condition_dim)
+        models[0].tensor("decoder", codes, shape=(3, 1, 28, 28), what="The decoder's output")
+
+    if is_right(decodes):
+        return models[0]
+    model = submission.build(f"{tiny.__name__}.DrawingModel", LATENT_DIM, condition_dim)
+    model.call("eval")
+    return model
 
 
 def expect_prior_draws(

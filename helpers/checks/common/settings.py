@@ -45,6 +45,24 @@ def within_budget(tensors: dict[str, Tensor], deliverable: Deliverable) -> str:
     return text
 
 
+def without_running_statistics(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without BatchNorm's running averages, which are no parameters."""
+
+    def is_statistic(name: str) -> bool:
+        layer, _, kind = name.rpartition(".")
+        if kind == "num_batches_tracked":
+            return state[name].numel() == 1
+        weight = state.get(f"{layer}.weight")
+        return (
+            kind in ("running_mean", "running_var")
+            and weight is not None
+            and weight.ndim == 1
+            and weight.shape == state[name].shape
+        )
+
+    return {name: value for name, value in state.items() if not is_statistic(name)}
+
+
 def expect_adam(submission: Submission, optimizer: str = "optimizer", model: str = "model") -> None:
     """Fail unless the optimiser is Adam (or a variant) and updates every parameter of the model."""
     the_optimizer, the_model = submission.object(optimizer), submission.object(model)

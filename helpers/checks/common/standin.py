@@ -17,6 +17,22 @@ from helpers.checking import CheckFailedError, Object, StudentError, Submission
 _MISSING = object()
 
 
+@contextmanager
+def standing_in(function: Callable[..., Any], replaced: Mapping[str, Any]) -> Iterator[None]:
+    """Replace some names of the notebook that a function is from, for the time of the block."""
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    before = {name: names.get(name, _MISSING) for name in replaced}
+    names.update(replaced)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is _MISSING:
+                names.pop(name, None)
+            else:
+                names[name] = value
+
+
 class StandIn:
     """Calls a function in whose notebook other functions have been replaced for that time.
 
@@ -36,24 +52,10 @@ class StandIn:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns."""
-        with self._standing_in():
+        with standing_in(self._function, self._replaced):
             result = self._function(*args, **kwargs)
         self.keeps_graph = isinstance(result, Tensor) and result.requires_grad
         return result
-
-    @contextmanager
-    def _standing_in(self) -> Iterator[None]:
-        names = getattr(inspect.unwrap(self._function), "__globals__", {})
-        before = {name: names.get(name, _MISSING) for name in self._replaced}
-        names.update(self._replaced)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is _MISSING:
-                    names.pop(name, None)
-                else:
-                    names[name] = value
 
 
 def function_with(submission: Submission, name: str, replaced: Mapping[str, str]) -> Object:

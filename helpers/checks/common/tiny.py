@@ -35,7 +35,6 @@ class Recorder(nn.Module):
         self.was_training: list[bool] = []
         self.with_gradients: list[bool] = []
         self.trained_on: list[bool] = []
-        self.with_autocast: list[bool] = []
 
     def forward(self, images: Tensor) -> Tensor:
         """The input."""
@@ -44,7 +43,6 @@ class Recorder(nn.Module):
         self.was_training.append(self.training)
         self.with_gradients.append(torch.is_grad_enabled())
         self.trained_on.append(False)
-        self.with_autocast.append(torch.is_autocast_enabled("cpu"))
         if not torch.is_grad_enabled():
             return images
         watched = images.detach().clone().requires_grad_()
@@ -240,31 +238,3 @@ class TinyVQVAE(nn.Module):
         codes = self.encoder(self.recorder(images).flatten(1))
         x_hat = torch.sigmoid(self.decoder(codes)).view(-1, 1, 28, 28)
         return 0.1 * codes.square().mean(), x_hat, codes.detach().exp().mean()
-
-
-class Called:
-    """Calls a function with a tensor, and keeps what it returned and the tensor after the call.
-
-    Args:
-        function: the student's.
-        argument: what it is called with.
-        more: further arguments.
-    """
-
-    def __init__(self, function: Callable[..., object], argument: Tensor, *more: object) -> None:
-        self._argument = argument
-        self._result = function(argument, *more)
-        if self._result is argument:
-            self._result = argument.clone()
-
-    def get_result(self) -> object:
-        """What the function returned."""
-        return self._result
-
-    def get_argument(self) -> Tensor:
-        """The tensor, after the call."""
-        return self._argument
-
-    def get_dtype(self) -> str:
-        """The dtype of what the function returned, such as ``torch.float32``."""
-        return str(getattr(self._result, "dtype", ""))

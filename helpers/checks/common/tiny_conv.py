@@ -1,14 +1,14 @@
 """A model like that of deliverable 8, with which a student's functions are tried out."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from helpers.checks.common.kept import Kept
+from helpers.checks.common.standin import standing_in
 from helpers.checks.common.tiny import Recorder
 
 
@@ -73,23 +73,14 @@ def widen(module: nn.Module) -> None:
 
 def with_right_parts(model_class: type[nn.Module], capacity: int, latent_dims: int) -> nn.Module:
     """A model of the student's class in which Encoder and Decoder are right."""
-    names = inspect.unwrap(model_class.__init__).__globals__
-    with patch.dict(names, Encoder=TinyConvEncoder, Decoder=TinyConvDecoder):
+    parts = {"Encoder": TinyConvEncoder, "Decoder": TinyConvDecoder}
+    with standing_in(model_class.__init__, parts):
         return model_class(capacity=capacity, latent_dims=latent_dims)
 
 
-class CalledWithToImg:
-    """Calls a student's function with a right ``to_img``, and keeps what it returned."""
+class KeptWithToImg(Kept):
+    """Calls a student's function with a right ``to_img``."""
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
-        names = getattr(inspect.unwrap(function), "__globals__", {})
-        with patch.dict(names, to_img=lambda x: x.clamp(0, 1)):
-            self._result = function(*args)
-
-    def get_result(self) -> Any:
-        """What the function returned."""
-        return self._result
-
-    def get_requires_grad(self) -> bool:
-        """Whether that carries gradients."""
-        return bool(getattr(self._result, "requires_grad", False))
+        with standing_in(function, {"to_img": lambda x: x.clamp(0, 1)}):
+            super().__init__(function, *args)

@@ -28,6 +28,7 @@ from helpers.checking import (
     fail,
     failure,
 )
+from helpers.checks.common.standin import standing_in
 from helpers.models import SMALL, Parts, load_parts
 
 #: Tokens of a text, size of a token's vector, channels of the latents.
@@ -215,8 +216,7 @@ class Studio:
             whether torch's global random state changed as ``touched``; whether it changed what it
             was given as ``overwrote``; and what tiny parts recorded.
         """
-        names = getattr(inspect.unwrap(function), "__globals__", None)
-        if names is None:
+        if not hasattr(inspect.unwrap(function), "__globals__"):
             raise TypeError("this should be a function, made with `def`")
         found: dict[str, Any] = {}
         hooks: list[Any] = []
@@ -229,22 +229,18 @@ class Studio:
         else:
             parts = load_parts("small")
         lent = {**vars(parts), "parts": parts, "device": torch.device("cpu")}
-        own = {name: names[name] for name in lent if name in names}
         given = copy.deepcopy(args)
         torch.rand(())  # a function that seeds everything would otherwise find the state it left
         before = torch.random.get_rng_state()
-        names.update(lent)
         try:
-            found["value"] = _images(function(*args, **kwargs))
+            with standing_in(function, lent):
+                found["value"] = _images(function(*args, **kwargs))
         except Exception as exception:
             error = failure(exception)
             found["error"] = [error.kind, _sentence(error.message)]
         finally:
             for hook in hooks:
                 hook.remove()
-            for name in lent:
-                names.pop(name, None)
-            names.update(own)
         found["touched"] = not torch.equal(before, torch.random.get_rng_state())
         found["overwrote"] = not all(map(_same, given, args))
         return found

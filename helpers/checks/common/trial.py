@@ -20,6 +20,7 @@ from helpers.checking import (
     likely_cause,
 )
 from helpers.checks.common import tiny
+from helpers.checks.common.conduct import recorded
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
 from helpers.checks.common.misled import misled
@@ -29,6 +30,9 @@ from helpers.checks.common.standin import function_with
 BatchLoss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 #: Computes what a model is given besides its input, (N, C), from the images and their labels.
 Condition = Callable[[Tensor, Tensor], Tensor]
+
+#: The most common mistake in the call of a loss.
+EXCHANGED = "The images and the reconstructions are exchanged in the call of the loss."
 
 N_IMAGES, BATCH_SIZE = 13, 5
 #: Number of images in each batch.
@@ -87,6 +91,9 @@ class Trial:
         self._loss, self._reported = loss, reported or loss
         #: The parameters before the training.
         self.start = self._new().state_dict()
+        self._known: dict[str, list[Any]] = {}
+        #: What the student's function takes after the device.
+        self.more_arguments: tuple[int, ...] = ()
         #: Whether what was returned holds on to what gradients need.
         self.keeps_graph = False
         self.criterion = submission.build(criterion)
@@ -113,6 +120,7 @@ class Trial:
 
     def epoch(self) -> Any:
         """Run one epoch of the student's code and return what it returned."""
+        self._known.clear()
         try:
             return self._run()
         except StudentError as error:
@@ -130,7 +138,8 @@ class Trial:
     def _run(self) -> Any:
         device = self._submission.build("torch.device", "cpu")
         function = function_with(self._submission, self.function, self._replaced)
-        answer = function.call("", self.model, *self._arguments, device)
+        arguments = (*self._arguments, device, *self.more_arguments)
+        answer = function.call("", self.model, *arguments)
         self.keeps_graph = function.get("keeps_graph") is True
         return answer
 
@@ -142,11 +151,6 @@ class Trial:
             return 0
         return int(size) if 1 <= size <= 1000 else 0
 
-    def answers(self, images: Tensor) -> Any:
-        """The outputs of the model before any step, computed here."""
-        with torch.no_grad():
-            return self._restarted()(images)
-
     def shown(self) -> list[Tensor]:
         """The inputs of the model that it was trained on, batch by batch, over all epochs."""
         return self.trained_on("recorder")
@@ -155,12 +159,7 @@ class Trial:
         """What one of the model's recorders saw in the calls that the model was trained on."""
         inputs, used = (self._recorded(name, recorder) for name in ("inputs", "trained_on"))
         calls = zip(inputs, used, strict=False)
-        return [x for x, trained_on in calls if trained_on is True and isinstance(x, Tensor)]
-
-    def modes(self) -> list[bool]:
-        """For each call of the model, whether it was in training mode with gradients enabled."""
-        training, gradients = self._recorded("was_training"), self._recorded("with_gradients")
-        return [a is True and b is True for a, b in zip(training, gradients, strict=False)]
+        return [x for x, trained_on in calls if trained_on is True and _is_batch(x)]
 
     def training_modes(self) -> list[bool]:
         """For each call that the model was trained on, whether it was in training mode."""
@@ -168,13 +167,15 @@ class Trial:
         return [mode is True for mode, trained_on in calls if trained_on is True]
 
     def _recorded(self, name: str, recorder: str = "recorder") -> list[Any]:
-        values = self.model.get(f"{recorder}.{name}")
-        return values if isinstance(values, list) else []
+        """What a recorder has kept, which is asked for once after each epoch."""
+        path = f"{recorder}.{name}"
+        if path not in self._known:
+            self._known[path] = recorded(self.model, path)
+        return self._known[path]
 
     def rates(self) -> list[float]:
         """The learning rate of each step so far: students may change it as they go."""
-        rates = self.optimizer.get("rates")
-        rates = rates if isinstance(rates, list) else []
+        rates = recorded(self.optimizer, "rates")
         return [rate for rate in rates if isinstance(rate, float) and 0 < rate < 1e6]
 
     def batch_losses(
@@ -228,6 +229,10 @@ class Trial:
         images, labels = self.images.split(self.batch_size), self.labels.split(self.batch_size)
         inputs = (self.shown() if self.records else []) or images
         return [(x, images[n % len(images)], labels[n % len(images)]) for n, x in enumerate(inputs)]
+
+
+def _is_batch(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0
 
 
 #: Creates a trial from a submission and a learning rate.
@@ -315,7 +320,7 @@ def vae_trial(
 
     loss = total if summed else mean
     wrong: dict[str, tuple[BatchLoss, BatchLoss]] = {
-        "The images and the reconstructions are exchanged in the call of the loss.": (
+        EXCHANGED: (
             partial(loss, swapped=True),
             partial(mean, swapped=True),
         )

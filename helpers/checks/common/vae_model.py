@@ -69,22 +69,13 @@ def given(images: Tensor, condition: Tensor | None) -> tuple[Tensor, ...]:
     return (images,) if condition is None else (images, condition)
 
 
-def expect_linear(model: Object, name: str, hidden: Tensor | None = None) -> None:
-    """Fail unless mu_layer or logvar_layer is linear.
-
-    With ``hidden``, an input of the layer, that is decided by what runs: an nn.Linear inside an
-    nn.Sequential is as good.
-    """
-    outermost = model.layers(name)[0]
-    kinds = [outermost.type_name]
-    if hidden is not None:
-        kinds = [layer_name(step) for step in computed(model, name, hidden)] or kinds
-    for kind in kinds:
+def expect_linear(model: Object, name: str, hidden: Tensor) -> None:
+    """Fail unless mu_layer or logvar_layer applies linear layers alone to ``hidden``."""
+    kinds = [layer_name(step) for step in computed(model, name, hidden)]
+    for kind in kinds or [model.layers(name)[0].type_name]:
         expect(
             kind == "Linear",
-            f"model.{name} should be an nn.Linear, but it "
-            + ("is" if hidden is None else "applies")
-            + f" a {kind}.",
+            f"model.{name} should be an nn.Linear, but it applies a {kind}.",
             "Means and log variances may be any numbers: no activation after them.",
         )
 

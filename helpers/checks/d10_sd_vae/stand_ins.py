@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from helpers.checks.common.standin import standing_in
+
 
 class ResidualBlock(nn.Conv2d):
     """(N, in_channels, h, w) -> (N, out_channels, h, w)."""
@@ -72,12 +74,5 @@ def made_with(made: Callable[..., Any], names: Sequence[str], *args: Any) -> Any
 
     The student's code finds them where it looks for its own: among the names of the notebook.
     """
-    there = getattr(getattr(made, "__init__", None), "__globals__", {})
-    own = {name: there[name] for name in names if name in there}
-    try:
-        there.update({name: globals()[name] for name in names})
+    with standing_in(made.__init__, {name: globals()[name] for name in names}):
         return made(*args)
-    finally:
-        for name in names:
-            there.pop(name, None)
-        there.update(own)

@@ -1,7 +1,6 @@
 """The checks of the trained model."""
 
 import torch
-from torch import Tensor
 
 from helpers.checking import Submission, check, expect
 from helpers.checks.common import settings
@@ -52,24 +51,8 @@ def training_error_is_low(submission: Submission) -> str:
 @check("result", points=3)
 def checkpoint_is_within_its_budget(submission: Submission) -> str:
     """The trained model that is handed in has no more parameters than allowed."""
-    state = submission.checkpoint("denoiser")
-    return settings.within_budget(
-        {k: v for k, v in state.items() if not _is_statistic(k, state)}, D2
-    )
-
-
-def _is_statistic(name: str, state: dict[str, Tensor]) -> bool:
-    """Whether it is one of BatchNorm's running averages, which are no parameters."""
-    layer, _, kind = name.rpartition(".")
-    if kind == "num_batches_tracked":
-        return state[name].numel() == 1
-    weight = state.get(f"{layer}.weight")
-    return (
-        kind in ("running_mean", "running_var")
-        and weight is not None
-        and weight.ndim == 1
-        and weight.shape == state[name].shape
-    )
+    parameters = settings.without_running_statistics(submission.checkpoint("denoiser"))
+    return settings.within_budget(parameters, D2)
 
 
 # The mean over the last epoch, in training mode, lags behind its end.

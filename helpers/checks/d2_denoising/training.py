@@ -45,6 +45,7 @@ def _denoising_loss(network: nn.Module, shown: Tensor, images: Tensor, _: Tensor
 
 
 def _copying_loss(network: nn.Module, shown: Tensor, _: Tensor, __: Tensor) -> Tensor:
+    shown = shown.float()
     return functional.mse_loss(network(shown), shown)
 
 

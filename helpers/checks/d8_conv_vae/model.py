@@ -22,7 +22,7 @@ from helpers.checks.common.conduct import expect_evaluation
 from helpers.checks.common.images import random_images
 from helpers.checks.common.sampling import Sampler, check_sampling
 from helpers.checks.common.summed_elbo import SummedLoss, summed_trial
-from helpers.checks.common.trial import MakeTrial, Trial, check_training, tiny_vae_loss
+from helpers.checks.common.trial import EXCHANGED, MakeTrial, Trial, check_training, tiny_vae_loss
 from helpers.checks.d8_conv_vae.layers import CAPACITY, ENCODER_RETURNS, LATENT_DIMS
 from helpers.deliverables import get
 
@@ -293,9 +293,7 @@ def evaluate_returns_nats_per_image(submission: Submission) -> None:
                 (losses * counts**2).sum() / n_images
             ),
             "The loss is divided by the number of images twice.": float(losses.sum() / n_images),
-            "The images and the reconstructions are exchanged in the call of the loss.": float(
-                (swapped * counts).sum() / n_images
-            ),
+            EXCHANGED: float((swapped * counts).sum() / n_images),
         },
     )
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from helpers.checking import Object, Submission, check, close, expect, expect_close, expect_tensor
 from helpers.checks.common import tiny_conv
 from helpers.checks.common.architecture import expect_kept
-from helpers.checks.common.conduct import expect_no_seed, recorded
+from helpers.checks.common.conduct import expect_no_seed, flags
 from helpers.checks.common.images import random_images
 from helpers.checks.common.tiny_conv import TinyConvVAE
 from helpers.checks.d8_conv_vae.layers import CAPACITY, LATENT_DIMS
@@ -41,26 +41,26 @@ def standin(submission: Submission, latent_dims: int = LATENT_DIMS) -> tuple[Obj
 
 def called(submission: Submission, name: str, *args: object) -> Object:
     """A call of the student's function ``name``, with a right ``to_img`` in place of theirs."""
-    return submission.build(f"{tiny_conv.__name__}.CalledWithToImg", submission.object(name), *args)
+    return submission.build(f"{tiny_conv.__name__}.KeptWithToImg", submission.object(name), *args)
 
 
 def image_of(call: Object, name: str, shape: tuple[int, ...]) -> Tensor:
     """What the function ``name`` returned, or fail."""
-    return expect_tensor(call.call("get_result"), shape, what=f"What {name} returns")
+    return expect_tensor(call.get("result"), shape, what=f"What {name} returns")
 
 
 def expect_conduct(submission: Submission, name: str, model: Object, *args: object) -> None:
     """Fail unless a function draws pictures in evaluation mode, without gradients or a seed."""
     call = called(submission, name, *args)
-    decodes = bool(recorded(model, "decoder.recorder.was_training"))
+    decodes = bool(flags(model, "decoder.recorder.was_training"))
     expect(decodes, f"{name} does not call model.decoder.")
     expect(
-        not any(recorded(model, "decoder.recorder.was_training")),
+        not any(flags(model, "decoder.recorder.was_training")),
         "The model was in training mode.",
         "Call model.eval() first.",
     )
     expect(
-        call.call("get_requires_grad") is False,
+        call.get("keeps_graph") is False,
         f"What {name} returns carries gradients.",
         "Put the calls of the model under torch.no_grad().",
     )
@@ -81,7 +81,7 @@ def interpolation_mixes_the_means(submission: Submission) -> None:
         mixed = share * one + rest * two
         right = decoder(share * mu_one + rest * mu_two)
         # Whether noise was drawn is the matter of another check.
-        again = called(submission, "interpolation", share, model, one, two).call("get_result")
+        again = called(submission, "interpolation", share, model, one, two).get("result")
         if not (isinstance(again, Tensor) and close(image, again)):
             continue
         expect_close(

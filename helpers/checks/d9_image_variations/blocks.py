@@ -24,6 +24,15 @@ def _pair(value: Any) -> list[Any]:
     return list(pair) * (2 if len(pair) == 1 else 1)
 
 
+def _strided(steps: list[Step], function: str) -> list[int]:
+    """The places of the convolutions with stride 2 among the steps."""
+    return [
+        number
+        for number, step in enumerate(steps)
+        if step.function == function and _pair(step.settings.get("stride")) == [2, 2]
+    ]
+
+
 def _expect_block(names: list[str], which: str, kind: str) -> None:
     """Fail unless the layers that follow a convolution begin with BatchNorm2d and LeakyReLU."""
     if names[:2] == BLOCK:
@@ -54,11 +63,7 @@ def encoder_blocks_are_as_described(submission: Submission) -> None:
     model = new_vae(submission, size, widths)
     steps = computed(model, "encoder", pictures(2, size))
     names = [layer_name(step) for step in steps]
-    starts = [
-        number
-        for number, step in enumerate(steps)
-        if step.function == "conv2d" and _pair(step.settings.get("stride")) == [2, 2]
-    ]
+    starts = _strided(steps, "conv2d")
     expect(
         len(starts) == len(widths),
         f"For hidden_dims={widths} the encoder applies {len(starts)} convolutions with stride 2; "
@@ -98,11 +103,7 @@ def decoder_blocks_are_as_described(submission: Submission) -> None:
     model = new_vae(submission, size, widths)
     steps = computed(model, "decoder", torch.randn(2, LATENT_DIM))
     names = [layer_name(step) for step in steps]
-    starts = [
-        number
-        for number, step in enumerate(steps)
-        if step.function == "conv_transpose2d" and _pair(step.settings.get("stride")) == [2, 2]
-    ]
+    starts = _strided(steps, "conv_transpose2d")
     expect(
         len(starts) == len(widths),
         f"For hidden_dims={widths} the decoder applies {len(starts)} transposed convolutions with "

@@ -5,7 +5,6 @@ import secrets
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from helpers.checking import StudentError, Submission, check, expect
 from helpers.checks.common.results import (
@@ -14,7 +13,7 @@ from helpers.checks.common.results import (
     expect_low,
     once,
 )
-from helpers.checks.common.settings import within_budget
+from helpers.checks.common.settings import within_budget, without_running_statistics
 from helpers.checks.d9_image_variations.model import D9
 from helpers.checks.d9_image_variations.training import terms
 from helpers.data import face_tensors
@@ -139,21 +138,6 @@ def variations_stay_close_to_their_image(submission: Submission) -> str:
 def checkpoint_is_within_its_budget(submission: Submission) -> str:
     """The trained model that is handed in has no more parameters than allowed."""
     return within_budget(without_running_statistics(submission.checkpoint("vae")), D9)
-
-
-def without_running_statistics(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without what BatchNorm keeps besides its parameters, which does not count."""
-    suffixes = ("running_mean", "running_var", "num_batches_tracked")
-
-    def is_statistic(name: str) -> bool:
-        layer, _, last = name.rpartition(".")
-        mean = state.get(f"{layer}.running_mean")
-        if last not in suffixes or mean is None:
-            return False
-        weight = state.get(f"{layer}.weight", mean)
-        return mean.shape == weight.shape and state[name].numel() in (1, mean.numel())
-
-    return {name: value for name, value in state.items() if not is_statistic(name)}
 
 
 @check("result", points=0)

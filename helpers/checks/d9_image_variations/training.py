@@ -20,9 +20,11 @@ from helpers.checking import (
 )
 from helpers.checks.common import vae_loss
 from helpers.checks.common.architecture import expect_kept
+from helpers.checks.common.kept import keep_result
 from helpers.checks.common.tiny import TinyLoss
 from helpers.checks.common.tiny_faces import OFFSET, SIDE, local_twin, new_state
 from helpers.checks.common.trial import (
+    EXCHANGED,
     Trial,
     check_training,
     mean_causes,
@@ -192,7 +194,7 @@ def _own_loss(model: nn.Module, images: Tensor) -> Tensor:
 
 #: What may be computed in the place of the loss that is given; "{}" is the function's name.
 _OTHERS: dict[str, BatchLoss] = {
-    "The images and the reconstructions are exchanged in the call of the loss.": _exchanged,
+    EXCHANGED: _exchanged,
     "mu and logvar are exchanged in the call of the loss.": _codes_exchanged,
     "This is a squared error: use the loss that {} is given.": _squared_error,
     "This is a loss of your own: use the one that {} is given.": _own_loss,
@@ -245,10 +247,7 @@ class Evaluation:
         loader = submission.build("helpers.data.Loader", dataset, 5)
         criterion = submission.build("helpers.checks.common.tiny.TinyLoss")
         device = submission.build("torch.device", "cpu")
-        evaluate = submission.object("evaluate")
-        call = submission.build(
-            "helpers.checks.common.kept.Kept", evaluate, self.model, loader, criterion, device
-        )
+        call = keep_result(submission, "evaluate", self.model, loader, criterion, device)
         self.value, self.keeps_graph = call.get("result"), call.get("keeps_graph") is True
         used = self.model.get("with_autocast")
         self.autocast = isinstance(used, list) and True in used

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from helpers.checking import Submission, check, close, expect, expect_tensor, fail, likely_cause
 from helpers.checks.common.architecture import expect_kept
+from helpers.checks.common.kept import keep_result
 from helpers.checks.common.tiny_faces import SIDE, local_twin, new_state
 from helpers.checks.d9_image_variations.training import moved
-
-_FORMULA = "z = mu + sqrt(variance_scale) * sigma * eps, with eps from torch.randn."
 
 
 class Variations:
@@ -38,9 +37,9 @@ class Variations:
 
     def images(self, n: int, scale: float, *, any_number: bool = False) -> Tensor:
         """What generate_variations returns, (n, 3, SIDE, SIDE)."""
-        call = self.submission.build(
-            "helpers.checks.common.kept.Kept",
-            self.submission.object("generate_variations"),
+        call = keep_result(
+            self.submission,
+            "generate_variations",
             self.model,
             self.image,
             n=n,
