@@ -94,6 +94,89 @@ _SENTENCES: tuple[tuple[str, str | Callable[[Match[str]], str]], ...] = (
         r"A function returned several things, and `.\1` is used on all of them: unpack them first.",
     ),
     (
+        r"Class values must be (smaller than num_classes|non-negative)",
+        "one_hot takes numbers from 0 to num_classes - 1: do these count something else, or along "
+        "another axis?",
+    ),
+    (
+        r"Tensors must have same number of dimensions: got (\d+) and (\d+)",
+        r"torch.cat joins tensors with \1 and with \2 axes: give them the same number of axes "
+        r"first.",
+    ),
+    (
+        r"Sizes of tensors must match except in dimension (\d+)\. Expected size (\d+) but got size "
+        r"(\d+)",
+        r"torch.cat joins tensors along axis \1, and along another axis one has size \2, the other "
+        r"\3: is it the right axis?",
+    ),
+    (
+        r"The size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at "
+        r"non-singleton dimension (\d+)",
+        r"Two tensors whose shapes do not fit are combined: along axis \3 one has size \1, the "
+        r"other \2.",
+    ),
+    (
+        r"[Tt]arget size \(torch\.Size\((\[[\d, ]*\])\)\) .* "
+        r"input size \(torch\.Size\((\[[\d, ]*\])\)\)",
+        r"The loss compares tensors of different shapes, \2 and \1: bring one into the shape of "
+        r"the other.",
+    ),
+    (
+        r"Expected size for first two dimensions of batch2 tensor to be: \[(\d+), (\d+)\] but got: "
+        r"\[\d+, (\d+)\]",
+        r"In a product of matrices, the first has \2 columns and the second \3 rows: is a "
+        r"transpose missing?",
+    ),
+    (
+        r"Boolean value of Tensor with more than one value is ambiguous",
+        "A whole tensor is used as one condition: `if` needs a single number, and torch.where "
+        "decides for each element.",
+    ),
+    (
+        r"a Tensor with (\d+) elements cannot be converted to Scalar",
+        r"`.item()` and `float()` take one number, and this tensor has \1: take the sum or the "
+        r"mean first.",
+    ),
+    (
+        r"too many values to unpack \(expected (\d+)|not enough values to unpack \(expected (\d+)",
+        lambda m: (
+            f"{m[1] or m[2]} names are on the left of `=`, and another number of values is on "
+            "the right."
+        ),
+    ),
+    (
+        r"cannot assign (module|parameters?) before Module\.__init__\(\) call",
+        "`super().__init__()` must be the first line of `__init__`.",
+    ),
+    (
+        r"\w+ is not a Module subclass",
+        "A class is given to nn.Sequential where a layer is needed: write brackets, such as "
+        "`nn.ReLU()`.",
+    ),
+    (
+        r"optimizer got an empty parameter list",
+        "The optimizer is given no parameters: the model has none, because layers in a plain list "
+        "or a dict are not registered, or `parameters()` was used up before.",
+    ),
+    (
+        r"running_mean should contain (\d+) elements not (\d+)",
+        r"A BatchNorm for \2 channels is given \1.",
+    ),
+    (
+        r"'module' object is not callable",
+        "A module is called like a function: `from tqdm import tqdm` imports the function, `import "
+        "tqdm` the module around it.",
+    ),
+    (
+        r"\.forward\(\) missing \d+ required positional arguments?: (.*)",
+        r"A layer or a loss is called without \1.",
+    ),
+    (
+        r"Kernel size can't be greater than actual input size",
+        "A convolution's kernel is larger than the image that it is given: print the shapes along "
+        "the way.",
+    ),
+    (
         r"'Tensor' object is not callable",
         "A tensor is called like a function: is there an operator missing before a bracket?",
     ),

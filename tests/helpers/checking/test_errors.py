@@ -22,6 +22,13 @@ class UNet2DConditionOutput:
     """Named like what a U-Net of diffusers returns."""
 
 
+class NoSuper(nn.Module):
+    """A class whose author forgot ``super().__init__()``."""
+
+    def __init__(self) -> None:
+        self.layer = nn.Linear(1, 1)
+
+
 def overwrite_what_the_gradient_needs() -> None:
     y = WEIGHTS.exp()
     y += 1
@@ -53,6 +60,40 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: functional.binary_cross_entropy(IMAGES + 1, IMAGES),
         "Sigmoid at the decoder's end",
     ),
+    "no such class": (lambda: functional.one_hot(torch.tensor([3, 12]), 10), "0 to num_classes"),
+    "label of -1": (lambda: functional.one_hot(torch.tensor([-1]), 10), "0 to num_classes"),
+    "joined with labels": (lambda: torch.cat([WEIGHTS, IMAGES]), "with 1 and with 4 axes"),
+    "joined along another axis": (
+        lambda: torch.cat([torch.zeros(2, 3), torch.zeros(3, 3)], 1),
+        "along axis 1, .* size 2, the other 3",
+    ),
+    "sum of other shapes": (
+        lambda: torch.zeros(5, 10) + torch.zeros(5, 784),
+        "along axis 1 one has size 10, the other 784",
+    ),
+    "loss of other shapes": (
+        lambda: functional.binary_cross_entropy(IMAGES.flatten(1), IMAGES),
+        r"\[2, 784\] and \[2, 1, 28, 28\]",
+    ),
+    "logits of other shapes": (
+        lambda: functional.binary_cross_entropy_with_logits(IMAGES.flatten(1), IMAGES),
+        r"\[2, 784\] and \[2, 1, 28, 28\]",
+    ),
+    "no transpose": (
+        lambda: torch.zeros(2, 3, 4) @ torch.zeros(2, 3, 4),
+        "4 columns and the second 3 rows",
+    ),
+    "condition of many": (lambda: bool(IMAGES > 0), "torch.where"),
+    "item of many": (lambda: IMAGES.sum(0).item(), "784: take the sum"),
+    "three for two": (lambda: [0 for _, _ in [(1, 2, 3)]], "2 names are on the left"),
+    "two for three": (lambda: [0 for _, _, _ in [(1, 2)]], "3 names are on the left"),
+    "no super": (lambda: NoSuper(), r"super\(\)\.__init__"),
+    "class for a layer": (lambda: nn.Sequential(nn.ReLU), "brackets"),  # type: ignore[arg-type]
+    "no parameters": (lambda: torch.optim.SGD(nn.ReLU().parameters()), "not registered"),
+    "width of BatchNorm": (lambda: nn.BatchNorm1d(3)(torch.zeros(4, 5)), "3 channels is given 5"),
+    "import tqdm": (lambda: re(3), "from tqdm import tqdm"),  # type: ignore[operator]
+    "loss of one": (lambda: nn.MSELoss()(IMAGES), "without 'target'"),
+    "large kernel": (lambda: nn.Conv2d(1, 1, 5)(IMAGES[..., :2]), "kernel is larger"),
     "view": (lambda: IMAGES.mT.view(-1), "reshape"),
     "shape": (lambda: IMAGES.view(3, 3), r"1568 numbers .* \(3, 3\)"),
     "prev_sample": (lambda: PNDMSchedulerOutput() * 2, r"`\.prev_sample`"),  # type: ignore[operator]
@@ -63,8 +104,8 @@ PLAIN: tuple[Callable[[], object], ...] = (
     lambda: {}["a"],
     lambda: [][1],
     lambda: int("x"),
-    lambda: torch.cat([torch.zeros(2, 3), torch.zeros(2, 4)]),
-    lambda: bool(torch.zeros(2)),
+    lambda: IMAGES.permute(0, 1),
+    lambda: IMAGES[9],
 )
 
 
