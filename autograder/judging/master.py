@@ -78,6 +78,11 @@ class Master:
     deliverable: deliverables.Deliverable
     cells: tuple[Cell, ...]
 
+    @property
+    def points(self) -> float:
+        """The points of all cells."""
+        return sum(cell.points for cell in self.cells)
+
     def cell(self, name: str) -> Cell:
         """The cell called ``name``."""
         return next(cell for cell in self.cells if cell.name == name)

@@ -29,8 +29,8 @@ from autograder.rubric.specimen import save_notebook, solved
 from helpers.checking import Engine, StudentError, Submission, failure, run
 
 MUTANTS = Path(__file__).parent / "mutants"
-#: The most points, of 100, that a mistake in one function or one line should cost.
-MOST_POINTS = 20
+#: The largest share of a notebook's points that a mistake in one function or one line should cost.
+MOST_SHARE = 0.2
 
 
 class Attempt(BaseModel):
@@ -42,7 +42,7 @@ class Attempt(BaseModel):
         says: a pattern that the message of the first lost check must match.
         never: a pattern that no message may match: a cause that is not the cause.
         neutral: whether that message is true but names no cause.
-        dear: why one mistake may cost more than :data:`MOST_POINTS`.
+        dear: why one mistake may cost more than :data:`MOST_SHARE`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -132,7 +132,7 @@ def examine(deliverable_id: str, solution: Attempt, judged: bool) -> tuple[bool,
     master = load_master(deliverable_id)
     begin = time.monotonic()
     results = (judge_solution if judged else try_solution)(solution, master)
-    wrong = verdict(solution, results)
+    wrong = verdict(solution, results, master.points)
     seconds = time.monotonic() - begin
     lines = [f"{'NOT' if wrong else 'ok '} {solution.name} ({seconds:.1f} s)"]
     lines += [f"      {sentence}" for sentence in wrong]
@@ -142,8 +142,12 @@ def examine(deliverable_id: str, solution: Attempt, judged: bool) -> tuple[bool,
     return not wrong, "\n".join(lines)
 
 
-def verdict(solution: Attempt, results: list[CheckResult]) -> list[str]:
-    """How the results of a solution differ from what it states, a sentence each."""
+def verdict(solution: Attempt, results: list[CheckResult], worth: float) -> list[str]:
+    """How the results of a solution differ from what it states, a sentence each.
+
+    Args:
+        worth: the points of the whole notebook.
+    """
     lost = [result for result in results if result.status != "passed"]
     names = frozenset(result.name for result in lost)
     wrong = []
@@ -156,8 +160,9 @@ def verdict(solution: Attempt, results: list[CheckResult]) -> list[str]:
     if solution.never and any(re.search(solution.never, result.message) for result in lost):
         wrong.append(f"a message matches {solution.never!r}")
     points = sum(result.points for result in lost)
-    if points > MOST_POINTS and not solution.dear:
-        wrong.append(f"costs {points:g} points; at most {MOST_POINTS}, or say why (`dear`)")
+    most = MOST_SHARE * worth
+    if points > most and not solution.dear:
+        wrong.append(f"costs {points:g} points; at most {most:g}, or say why (`dear`)")
     wrong += [f"{result.name} raised {result.fault}" for result in lost if result.fault]
     return wrong
 

@@ -63,7 +63,7 @@ def expect_what_it_names(
     solution: Solution, master: Master, judge: Callable[[Solution, Master], list[CheckResult]]
 ) -> None:
     results = judge(solution, master)
-    assert verdict(solution, results) == [], [
+    assert verdict(solution, results, master.points) == [], [
         (result.id, result.status, result.message) for result in results if result.message
     ]
     # A failure is the student's, told in a sentence, and never ours.

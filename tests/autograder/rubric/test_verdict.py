@@ -1,14 +1,19 @@
 """What the rubric says about a solution's results."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
+from autograder import rubric
 from autograder.judging import CheckResult, load_master, place
-from autograder.rubric import Solution, run_cells, solved, verdict
-from autograder.rubric.solutions import MOST_POINTS
+from autograder.rubric import Solution, run_cells, solved
+from autograder.rubric.solutions import MOST_SHARE
 from autograder.rubric.variants import Variant
 from helpers.checking import Request, Status
+
+WORTH = 100
+verdict = partial(rubric.verdict, worth=WORTH)
 
 
 def result(name: str, message: str = "", *, points: float = 5, **more: Any) -> CheckResult:
@@ -84,7 +89,7 @@ def test_no_message_names_a_wrong_cause() -> None:
 
 
 def test_one_mistake_may_not_cost_much() -> None:
-    many = [result(f"check_{n}", "Lost.", points=MOST_POINTS / 2) for n in range(3)]
+    many = [result(f"check_{n}", "Lost.", points=MOST_SHARE * WORTH / 2) for n in range(3)]
     names = {each.name for each in many}
     assert verdict(solution(loses=names - {"check_2"}), many[:2]) == []
     (sentence,) = verdict(solution(loses=names), many)
@@ -100,7 +105,7 @@ def test_a_check_that_raised_is_never_right() -> None:
 
 def test_all_that_is_wrong_is_told() -> None:
     wrong = solution(loses={"shape"}, says="factor", never="sign")
-    dear = result("value", "The sign is wrong.", points=MOST_POINTS + 1)
+    dear = result("value", "The sign is wrong.", points=MOST_SHARE * WORTH + 1)
     assert len(verdict(wrong, [PASSED, dear])) == 5
 
 
