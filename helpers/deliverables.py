@@ -139,7 +139,7 @@ _ALL = (
         max_loss=0.04,
         max_epochs=15,
         checkpoints=("autoencoder",),
-        facts={"latent_dim": 2},
+        facts={"latent_dim": 2, "max_test_loss": 0.046},
     ),
     Deliverable(
         id="d2_denoising",
@@ -148,7 +148,7 @@ _ALL = (
         max_loss=0.025,
         max_epochs=20,
         checkpoints=("denoiser",),
-        facts={"noise_std": 0.5, "n_pixels": 784},
+        facts={"noise_std": 0.5, "n_pixels": 784, "max_test_loss": 0.0275},
     ),
     Deliverable(
         id="d3_vae",
@@ -157,7 +157,7 @@ _ALL = (
         max_loss=120.0,
         max_epochs=10,
         checkpoints=("vae",),
-        facts=_LATENT,
+        facts={**_LATENT, "max_test_loss": 126},
     ),
     Deliverable(
         id="d4_cvae",
@@ -167,7 +167,7 @@ _ALL = (
         max_epochs=10,
         checkpoints=("cvae",),
         # Smallest share of the samples for each label that a classifier must recognise.
-        facts={**_LATENT, "n_classes": 10, "min_recognised": 0.7},
+        facts={**_LATENT, "n_classes": 10, "min_recognised": 0.7, "max_test_loss": 121},
     ),
     Deliverable(
         id="d5_structured_prediction",

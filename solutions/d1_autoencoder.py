@@ -9,9 +9,9 @@
 # You will write four things: the model, its settings, its loss and optimiser, and one epoch of
 # training. After each there is a check, which answers within seconds. Run it as often as you like.
 #
-# **Goal:** a mean squared error below **{{ max_loss }}** on the training images, within
-# {{ max_epochs }} epochs and {{ max_parameters }} parameters. Training takes well under two
-# minutes on a laptop without a GPU.
+# **Goal:** a mean squared error below **{{ max_loss }}** on the training images, and below
+# {{ max_test_loss }} on the test images, within {{ max_epochs }} epochs and {{ max_parameters }}
+# parameters. Training takes well under two minutes on a laptop without a GPU.
 
 # %% common="setup"
 
@@ -90,7 +90,8 @@ visualize_img_batch(next(iter(digits))[0], title="Some training digits")
 #   anywhere in the plane.
 # - **A Sigmoid after the decoder's last layer,** and no other activation there: a pixel lies
 #   between 0 and 1.
-# - `forward` decodes the code of the images, and returns the images alone.
+# - `forward` decodes the code of the images that it is given, which it leaves as they are, and
+#   returns the decoded images alone.
 #
 # Why *leaky* ReLU? A ReLU gives zero, and a zero gradient, for every negative input. LeakyReLU
 # lets a little through, so that no unit can fall asleep for good.
@@ -151,8 +152,9 @@ check("d1_autoencoder.architecture")
 # A linear layer from $a$ to $b$ numbers has $ab + b$ parameters. Which layers will hold most of
 # yours?
 #
-# `transform` turns each image, as it is stored, into a float32 tensor of shape (1, 28, 28) with
-# pixels from 0 to 1, the same at each call.
+# `transform` turns each stored image into a float32 tensor of shape (1, 28, 28). It divides the
+# pixels, which are stored as whole numbers from 0 to 255, by 255. It changes nothing else, and
+# gives the same at each call.
 
 # %% solution="choices"
 # TODO: set hidden_dim, latent_dim, batch_size, n_epochs (whole numbers) and transform.
@@ -202,9 +204,13 @@ check("d1_autoencoder.loss")
 # 3. compute the gradients (`backward`);
 # 4. let the optimiser take its step.
 #
-# Return the mean loss **over all images** of the epoch. Mind the last batch: it may be smaller than
-# the others, so a plain average of the batches' losses would count its images too much. Add up
-# plain numbers (`loss.item()`): a sum of tensors would keep the gradients of every batch in memory.
+# Each step is taken in training mode, into which `model.train()` puts the model. Your layers do the
+# same in both modes, but others, such as dropout, do not.
+#
+# Return the mean loss **over all images** of the epoch, a plain number. Mind the last batch: it may
+# be smaller than the others, so a plain average of the batches' losses would count its images too
+# much. It is best to add up `loss.item()`: a sum of tensors would keep the computation of every
+# batch in memory.
 
 
 # %% solution="train_epoch"

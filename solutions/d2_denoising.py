@@ -9,8 +9,9 @@
 # each there is a check.
 #
 # **Goal:** a mean squared error below **{{ max_loss }}** between denoised and clean training
-# images, within {{ max_epochs }} epochs and with no more than **{{ max_parameters }} parameters**:
-# about a hundredth of what the fully connected model was allowed. Convolutions make it possible.
+# images, and below {{ max_test_loss }} for test images, within {{ max_epochs }} epochs and with no
+# more than **{{ max_parameters }} parameters**: about a hundredth of what the fully connected model
+# was allowed. Convolutions make it possible.
 
 # %% common="setup"
 
@@ -66,7 +67,7 @@ def add_noise(images, std=0.5):
         std: standard deviation of the noise, before clipping.
 
     Returns:
-        A new tensor of the same shape, in [0, 1].
+        A new tensor of the same shape and dtype, in [0, 1].
     """
     # TODO: the noisy images.
     ### BEGIN SOLUTION
@@ -88,15 +89,17 @@ plot_image_rows({"clean": some, "noisy": add_noise(some), "half the noise": add_
 # A convolution looks at a small window and uses the same weights everywhere: a $k \times k$ kernel
 # from $a$ to $b$ channels has $abk^2 + b$ parameters, however large the image.
 #
-# Both halves are an `nn.Sequential`, and all that the model learns is in these two. Use only the
-# layers named here, and `Dropout` if you like: no `Linear`, no `Upsample`, no other activations.
+# Both halves are an `nn.Sequential`, and all that the model learns is in these two. In each half,
+# use only the layers that are named for it, and `Dropout` if you like: no `Linear`, no `Upsample`,
+# no other activations.
 #
-# **The encoder** is three blocks of `Conv2d`, `BatchNorm2d`, `LeakyReLU` and `MaxPool2d(2)`. Each
-# block halves height and width, rounding down: 28, 14, 7, 3.
+# **The encoder** has at least three blocks of `Conv2d`, `BatchNorm2d`, `LeakyReLU` and
+# `MaxPool2d(2)`. If its convolutions keep the size, three blocks halve height and width like this,
+# rounding down: 28, 14, 7, 3.
 #
-# **The decoder** is three stages of `ConvTranspose2d`, with `BatchNorm2d` and `LeakyReLU` between
-# and a `Sigmoid` at the end, without a `LeakyReLU` before it. It must come back to exactly 28. From
-# $h$ pixels, a transposed convolution with kernel $k$, stride $s$ and padding $p$ makes
+# **The decoder** has at least three stages of `ConvTranspose2d`, with `BatchNorm2d` and `LeakyReLU`
+# between and a `Sigmoid` at the end, without a `LeakyReLU` before it. It must come back to exactly
+# 28. From $h$ pixels, a transposed convolution with kernel $k$, stride $s$ and padding $p$ makes
 #
 # $$h' = (h - 1)\,s - 2p + k \quad (+\ \text{output padding}) .$$
 #
@@ -104,7 +107,8 @@ plot_image_rows({"clean": some, "noisy": add_noise(some), "half the noise": add_
 # is the usual slip.
 #
 # The code, channels times height times width, must hold fewer numbers than the image has pixels.
-# `forward` decodes the code of the images, and returns the images alone.
+# `forward` decodes the code of the images that it is given, which it leaves as they are, and
+# returns the decoded images alone.
 
 
 # %% solution="model_class"
@@ -183,9 +187,9 @@ check("d2_denoising.settings")
 # %% [markdown]
 # ## Task 4: one epoch of training
 #
-# For each batch: spoil the images with your `add_noise`, denoise them, compare with the **clean**
-# images, take a step. New noise for each batch, every time: with the same noise in each epoch the
-# model could learn it by heart.
+# For each batch: spoil the images as your `add_noise` does, denoise them, compare with the
+# **clean** images, take a step. New noise for each batch, every time: with the same noise in each
+# epoch the model could learn it by heart.
 #
 # Return the mean loss over all images, a plain number. `model.train()` tells BatchNorm to use the
 # statistics of the batch; for the results we switch to `model.eval()`, which uses the averages

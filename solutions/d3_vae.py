@@ -7,9 +7,9 @@
 #
 # You will write the model with its random step, the loss, the settings and one epoch of training.
 #
-# **Goal:** a training loss below **{{ max_loss }} nats per image** within {{ max_epochs }} epochs,
-# {{ max_parameters }} parameters and {{ min_latent_dim }} to {{ max_latent_dim }} latent
-# dimensions.
+# **Goal:** a training loss below **{{ max_loss }} nats per image**, and a test loss below
+# {{ max_test_loss }}, within {{ max_epochs }} epochs, {{ max_parameters }} parameters and
+# {{ min_latent_dim }} to {{ max_latent_dim }} latent dimensions.
 
 # %% common="setup"
 
@@ -79,15 +79,17 @@ draw_vae(MNIST(train=False, transform=transforms.ToTensor())[0][0])
 # \sigma = \exp\!\left(\tfrac{1}{2} \log \sigma^2\right) .$$
 #
 # Now $z$ is an ordinary function of $\mu$ and $\sigma$. Each call draws new noise for each image
-# and each dimension, in training and in evaluation mode alike. Set no seed in there: that would
-# also fix all other random numbers of the notebook.
+# and each dimension, in training and in evaluation mode alike. Set no seed in `reparameterize` or
+# `forward`: that would also fix all other random numbers of the notebook.
 #
 # **The layers.** `encoder` takes the images to a hidden vector; the linear layers `mu_layer` and
 # `logvar_layer` read $\mu$ and $\log \sigma^2$ off it, with no activation after them; `decoder`
-# takes a code back to an image, with one Sigmoid at the end. Three linear layers of one width in
-# encoder and decoder are a good start; other layers, Dropout and BatchNorm are welcome. `forward`
-# leaves the images that it is given as they are. The argument `conditional_vec_dim` can wait: the
-# next deliverable needs it.
+# takes a code back to an image, with one Sigmoid at the end, so that each pixel can have any value
+# from 0 to 1. Three linear layers of one width in encoder and decoder are a good start; other
+# layers, Dropout and BatchNorm are welcome, as long as in evaluation mode each image is encoded
+# independently of the others. Every layer must have a part in the image that comes out. The methods
+# of the model, and the loss below, leave the tensors that they are given as they are. The argument
+# `conditional_vec_dim` can wait: the next deliverable needs it.
 
 
 # %% solution="model_class"

@@ -31,7 +31,8 @@ from helpers.checks.common.results import (
     mean_squared_errors,
     once,
 )
-from helpers.checks.common.trial import check_training, mse_trial
+from helpers.checks.common.returned import fitting_trial
+from helpers.checks.common.trial import Trial, check_training, mse_trial
 from helpers.deliverables import get
 
 D1 = get("d1_autoencoder")
@@ -258,9 +259,16 @@ def optimizer_updates_the_whole_model(submission: Submission) -> None:
     settings.expect_adam(submission)
 
 
+def trial(submission: Submission, lr: float) -> Trial:
+    """The student's train_epoch on a tiny model."""
+    return fitting_trial(
+        lambda gives: mse_trial(submission, lr, gives=gives), lambda: new_model(submission)
+    )
+
+
 check_training(
     __name__,
-    mse_trial,
+    trial,
     points=(6, 8),
     lr=1.0,
     hint="For each batch: zero_grad, forward, loss against the images themselves, backward, step.",

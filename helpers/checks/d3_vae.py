@@ -4,8 +4,9 @@ import torch
 
 from helpers.checking import Submission, check
 from helpers.checks.common import architecture, settings, vae_loss, vae_model, vae_parts
+from helpers.checks.common.images import random_images
 from helpers.checks.common.results import check_budget, check_reported, once
-from helpers.checks.common.sampling import check_sampling
+from helpers.checks.common.sampling import check_sampling, expect_unseeded_forward
 from helpers.checks.common.trial import check_training, vae_trial
 from helpers.checks.common.vae_model import LATENT_DIM, new_vae
 from helpers.checks.common.vae_results import Losses, check_losses, trained_losses
@@ -62,7 +63,9 @@ def forward_returns_what_the_layers_give(submission: Submission) -> None:
 @check("forward", points=4)
 def forward_decodes_a_sample(submission: Submission) -> None:
     """The image that forward returns is decoded from a sample of N(mu, exp(logvar))."""
-    vae_model.expect_forward_decodes(new_vae(submission))
+    model = new_vae(submission)
+    vae_model.expect_forward_decodes(model)
+    expect_unseeded_forward(model, random_images(5))
 
 
 @check("loss", points=7)

@@ -129,7 +129,9 @@ def condition_follows_the_image(submission: Submission) -> None:
 @check("architecture", points=4)
 def condition_follows_the_code(submission: Submission) -> None:
     """forward(x, c) decodes a sample of N(mu, exp(logvar)), with the condition after it."""
-    vae_model.expect_forward_decodes(new_vae(submission, N_CLASSES), some_vectors(5))
+    model = new_vae(submission, N_CLASSES)
+    vae_model.expect_forward_decodes(model, some_vectors(5))
+    sampling.expect_unseeded_forward(model, random_images(5), some_vectors(5))
 
 
 @check("architecture", points=4)
@@ -155,6 +157,7 @@ def without_a_condition_nothing_changes(submission: Submission) -> None:
 def loss_is_cross_entropy_plus_kl(submission: Submission) -> None:
     """loss_function is the cross-entropy plus the KL divergence, with the right gradients."""
     vae_loss.expect_loss_value(submission)
+    vae_loss.expect_loss_at_the_ends(submission)
     vae_loss.expect_loss_gradients(submission, vae_loss.random_case(4))
 
 

@@ -31,7 +31,7 @@ check_test_score(
     __name__,
     errors,
     points=3,
-    limit=1.1 * D2.max_loss,
+    limit=D2["max_test_loss"],
     figure="MSE",
     formats=(".4f", ".4f"),
     word="error",

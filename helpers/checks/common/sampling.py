@@ -178,6 +178,12 @@ def expect_fresh_noise(model: Object, sampler: Sampler = REPARAMETERIZE) -> None
     expect_no_seed(model.submission, lambda: sampler.draw(model, mu, spread), sampler.method)
 
 
+def expect_unseeded_forward(model: Object, *inputs: Tensor) -> None:
+    """Fail if forward sets the seed; if reparameterize does, that is for another check."""
+    if is_right(lambda: expect_fresh_noise(model)):
+        expect_no_seed(model.submission, lambda: model.call("", *inputs), "forward")
+
+
 def expect_sampling_gradients(model: Object, sampler: Sampler = REPARAMETERIZE) -> None:
     """Fail unless the samples have the right derivatives with respect to mean and spread.
 

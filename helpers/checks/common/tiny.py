@@ -64,19 +64,26 @@ class RecordingSGD(torch.optim.SGD):
 
 
 class TinyAutoencoder(nn.Module):
-    """One linear layer on each side: (N, 1, 28, 28) -> (N, 3) -> (N, 1, 28, 28)."""
+    """One linear layer on each side: (N, 1, 28, 28) -> (N, 3) -> (N, 1, 28, 28).
 
-    def __init__(self) -> None:
+    Args:
+        gives: what it returns, such as "images" or "images code".
+    """
+
+    def __init__(self, gives: str = "images") -> None:
         super().__init__()
+        self.gives = gives.split()
         self.recorder = Recorder()
         self.encoder = nn.Sequential(self.recorder, nn.Flatten(), nn.Linear(784, 3))
         self.decoder = nn.Sequential(nn.Linear(3, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
 
     @_in_float32
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (N, 1, 28, 28)."""
-        reconstructions: Tensor = self.decoder(self.encoder(images))
-        return reconstructions
+    def forward(self, images: Tensor) -> Any:
+        """Images (N, 1, 28, 28), or several things of which they are one."""
+        code = self.encoder(images)
+        known = {"images": self.decoder(code), "code": code}
+        answers = tuple(known[each] for each in self.gives)
+        return answers if len(answers) > 1 else answers[0]
 
 
 class TinyBaseline(TinyAutoencoder):
@@ -87,7 +94,7 @@ class TinyBaseline(TinyAutoencoder):
         self.encoder = nn.Sequential(self.recorder, nn.Linear(196, 3))
 
     @_in_float32
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         """Images (N, 1, 28, 28), from quarters (N, 196)."""
         if images.ndim != 2 or images.shape[1] != 196:
             raise ValueError(f"the model takes quarters (N, 196), and not {tuple(images.shape)}")

@@ -62,6 +62,7 @@ class Trial:
         condition_text: what that is called, such as "one_hot(labels, 10)".
         recorder: the path of the recorder in the model that sees it.
         replaced: right functions for some of the notebook's; see :class:`standin.StandIn`.
+        gives: what the model returns, if not the images alone; see :class:`tiny.TinyAutoencoder`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Trial:
         condition_text: str = "the condition",
         recorder: str = "condition_recorder",
         replaced: Mapping[str, str] | None = None,
+        gives: str = "",
     ) -> None:
         self.wrong = wrong or {}
         self.lr, self.records, self.function = lr, records, function
@@ -99,7 +101,8 @@ class Trial:
         self.criterion = submission.build(criterion)
         #: Whether the loss keeps what it is given.
         self.loss_records = criterion.startswith(tiny.__name__)
-        self._build = partial(submission.build, f"{tiny.__name__}.{model}", *sizes)
+        arguments = [*sizes, gives] if gives else sizes
+        self._build = partial(submission.build, f"{tiny.__name__}.{model}", *arguments)
         self._prepare(N_IMAGES, BATCH_SIZE)
 
     def _prepare(self, n_images: int, batch_size: int) -> None:
@@ -250,6 +253,7 @@ def mse_trial(
     condition: Condition | None = None,
     condition_text: str = "the condition",
     replaced: Mapping[str, str] | None = None,
+    gives: str = "",
 ) -> Trial:
     """A trial with the mean squared error, on a tiny model that takes ``view`` of the images.
 
@@ -271,6 +275,7 @@ def mse_trial(
         condition_text=condition_text,
         recorder="recorder",
         replaced=replaced,
+        gives=gives,
     )
 
 

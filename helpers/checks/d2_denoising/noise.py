@@ -9,6 +9,7 @@ from torch import Tensor
 from helpers.checking import Submission, check, close, expect, expect_tensor, likely_cause
 from helpers.checks.common import architecture
 from helpers.checks.common.images import random_images
+from helpers.checks.common.kept import keep_result
 from helpers.checks.common.results import once
 from helpers.checks.common.standin import is_right
 from helpers.deliverables import get
@@ -30,7 +31,7 @@ def grey(n_images: int) -> Tensor:
 
 @check("add_noise", points=3)
 def noisy_images_stay_in_range(submission: Submission) -> None:
-    """add_noise returns images of the same shape, clipped to [0, 1]."""
+    """add_noise returns images of the same shape and dtype, clipped to [0, 1]."""
     for n_images in (6, 1):
         images = noisy(submission, random_images(n_images))
         low, high = float(images.min()), float(images.max())
@@ -39,6 +40,12 @@ def noisy_images_stay_in_range(submission: Submission) -> None:
             f"Noisy pixels should lie in [0, 1], but they go from {low:.2f} to {high:.2f}.",
             "Add the noise first, and then clip the sum to [0, 1].",
         )
+    dtype = keep_result(submission, "add_noise", random_images(2)).get("dtype")
+    expect(
+        dtype == "torch.float32",
+        f"For images of type torch.float32, add_noise returns {dtype}.",
+        "NumPy's numbers are float64: convert what you return with .float().",
+    )
 
 
 @check("add_noise", points=3)

@@ -8,27 +8,33 @@ from torch.nn import functional
 
 from helpers.checking import Submission, check, expect, fail
 from helpers.checks.common.images import spoiled
+from helpers.checks.common.returned import fitting_trial
 from helpers.checks.common.trial import Trial, check_training
 from helpers.checks.d2_denoising.noise import noise_is_right
 
 
 def trial(submission: Submission, lr: float) -> Trial:
     """A trial of the student's train_epoch that records the noisy images."""
-    return Trial(
-        submission,
-        lr,
-        model="TinyAutoencoder",
-        criterion="torch.nn.MSELoss",
-        loss=_denoising_loss,
-        records=True,
-        wrong={
-            "The output is compared with the noisy images, and not with the clean ones.": (
-                _copying_loss,
-                _copying_loss,
-            ),
-        },
-        replaced={} if noise_is_right(submission) else {"add_noise": STAND_IN},
-    )
+
+    def make(gives: str) -> Trial:
+        return Trial(
+            submission,
+            lr,
+            model="TinyAutoencoder",
+            criterion="torch.nn.MSELoss",
+            loss=_denoising_loss,
+            records=True,
+            wrong={
+                "The output is compared with the noisy images, and not with the clean ones.": (
+                    _copying_loss,
+                    _copying_loss,
+                ),
+            },
+            replaced={} if noise_is_right(submission) else {"add_noise": STAND_IN},
+            gives=gives,
+        )
+
+    return fitting_trial(make, lambda: submission.new("DenoiseAE"))
 
 
 #: Takes the place of add_noise in the training if that has lost points already.
