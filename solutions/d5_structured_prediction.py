@@ -92,10 +92,10 @@ plot_image_rows({"image": some, "visible": uncovered(lower_left_quarter(some))})
 # ## Task 2: the baseline
 #
 # Give it the capacity of the decoder, so that what you compare later is the idea and not the size:
-# it has between {{ min_capacity }} and {{ max_capacity }} times as many parameters, which as many
-# layers of the same width will give. It uses all of its layers and ends in one Sigmoid. It draws
-# nothing at random and gives one answer to one quarter; Dropout, which is idle in eval mode, is
-# fine. It leaves the quarters as they are.
+# between {{ min_capacity }} and {{ max_capacity }} times the decoder's parameters. With the same
+# number of layers, of the same width, you get there. It uses all of its layers and ends in one
+# Sigmoid. It draws nothing at random and gives one answer to one quarter; Dropout, which is idle in
+# eval mode, is fine. It leaves the quarters as they are.
 
 
 # %% solution="baseline_class"
@@ -143,9 +143,9 @@ check("d5_structured_prediction.baseline_network")
 # condition like any other. In this notebook there is always a condition, so what the class does
 # without one does not matter.
 #
-# As before, the decoder ends in one Sigmoid, and every layer has a part in the image. Codes are
-# drawn in training and in evaluation mode, anew for each number, and no seed is set. The model and
-# the loss leave what they are given as it is.
+# As before, the decoder ends in one Sigmoid, and all layers are used. Each call of the model draws
+# new noise for each image and each dimension, in training and in evaluation mode alike, and sets no
+# seed. The model and the loss leave the tensors that they are given as they are.
 
 
 # %% solution="model_class" common="cvae"

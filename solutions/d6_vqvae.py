@@ -221,10 +221,10 @@ class Decoder(nn.Sequential):
 
 
 # %% [markdown]
-# `Model` joins the three, in the same way in both modes, and returns what the decoder gives as it
-# comes. The error is measured in units of the data's variance (for CIFAR-10, pixels from 0 to 1:
-# {{ data_variance }}), so that 1 means: no better than always answering with the mean. Neither of
-# the two changes the images that it is given.
+# `Model` joins the three, in training and in evaluation mode alike, and returns what the decoder
+# gives as it comes. The error is measured in units of the data's variance (for CIFAR-10, pixels
+# from 0 to 1: {{ data_variance }}), so that 1 means: no better than always answering with the mean.
+# Neither the model nor the error changes the images that it is given.
 
 
 # %% solution="model_class"

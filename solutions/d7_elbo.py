@@ -197,11 +197,12 @@ check("d7_elbo.forward")
 # ### END SOLUTION
 
 # %% [markdown]
-# Now the loss, the **negative** ELBO with one code for each image, summed over the batch. It leaves
-# its arguments as they are.
+# Now the loss, the **negative** ELBO with one code for each image, summed over the batch:
 #
 # $$L = \sum_{n} \left[ -\sum_{i} \left( x_{ni} \log \theta_{ni} + (1 - x_{ni}) \log (1 -
 # \theta_{ni}) \right) + \operatorname{KL}_n \right] .$$
+#
+# The function leaves its arguments as they are.
 
 
 # %% solution="loss_function"
@@ -420,12 +421,12 @@ def log_likelihood(model, x, n_samples):
 check("d7_elbo.estimate")
 
 # %% [markdown]
-# The same 500 test images with ever more codes: from 1 to 10 and to 100 codes the bound should
-# rise, and by more than {{ min_rise }} nats in all. For comparison: a VAE with two hidden layers of
-# 200 units and a code of 50 numbers is reported at a negative log-likelihood of {{ published_nll }}
-# nats (Burda et al., 2016, table 1, estimated with 5,000 codes). Their zeros and ones were drawn at
-# random from the grey pixels, anew in each epoch; ours are rounded once, which makes them easier to
-# predict. So the two are neighbours, not rivals.
+# The same 500 test images with ever more codes. The bound should rise from 1 to 10 and from 10 to
+# 100 codes, by more than {{ min_rise }} nats in all. For comparison: a VAE with two hidden layers
+# of 200 units and a code of 50 numbers is reported at a negative log-likelihood of
+# {{ published_nll }} nats (Burda et al., 2016, table 1, estimated with 5,000 codes). Their zeros and
+# ones were drawn at random from the grey pixels, anew in each epoch; ours are rounded once, which
+# makes them easier to predict. So the two are neighbours, not rivals.
 
 # %% figure="rise"
 set_seed(3)

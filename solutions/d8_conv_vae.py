@@ -11,7 +11,7 @@
 #
 # **Goal:** a test loss of at most **{{ max_loss }} nats per image** within {{ max_epochs }} epochs,
 # and at most {{ max_gap }} nats above the training loss. {{ small_epochs }} epochs are enough for
-# that (minutes on a CPU); {{ max_epochs }} end near 149. On the plane, up to {{ reach }} from the
+# that (minutes on a CPU); {{ max_epochs }} end near 149. In the plane, up to {{ reach }} from the
 # origin in each direction, a classifier should find at least {{ min_kinds }} of the ten digits.
 
 # %% common="setup"
@@ -131,8 +131,8 @@ check("d8_conv_vae.architecture")
 #
 # In training the code is drawn, $z = \mu + \sigma \odot \varepsilon$ with $\sigma = e^{\log
 # \sigma^2 / 2}$. In evaluation nothing is drawn: the code is $\mu$, the middle of where it may lie.
-# `self.training` says which of the two it is. Each call draws new noise for each image and each
-# dimension and sets no seed; `mu` and `logvar` stay as they are.
+# `self.training` says which of the two it is. In training, each call draws new noise for each image
+# and each dimension, without setting a seed. `mu` and `logvar` stay as they are.
 
 
 # %% solution="model_class"
