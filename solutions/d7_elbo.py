@@ -424,9 +424,9 @@ check("d7_elbo.estimate")
 # The same 500 test images with ever more codes. The bound should rise from 1 to 10 and from 10 to
 # 100 codes, by more than {{ min_rise }} nats in all. For comparison: a VAE with two hidden layers
 # of 200 units and a code of 50 numbers is reported at a negative log-likelihood of
-# {{ published_nll }} nats (Burda et al., 2016, table 1, estimated with 5,000 codes). Their zeros and
-# ones were drawn at random from the grey pixels, anew in each epoch; ours are rounded once, which
-# makes them easier to predict. So the two are neighbours, not rivals.
+# {{ published_nll }} nats (Burda et al., 2016, table 1, estimated with 5,000 codes). Their zeros
+# and ones were drawn at random from the grey pixels, anew in each epoch; ours are rounded once,
+# which makes them easier to predict. So the two are neighbours, not rivals.
 
 # %% figure="rise"
 set_seed(3)
