@@ -176,9 +176,18 @@ _ALL = (
         max_loss=95.0,
         max_epochs=10,
         checkpoints=("cvae", "baseline"),
-        # In nats per image on the three hidden quarters: the smallest log-likelihood of the
-        # baseline, and by how much the conditional VAE must be better.
-        facts={**_LATENT, "quarter_dim": 196, "min_baseline": -115.0, "min_gain": 3.0},
+        facts={
+            **_LATENT,
+            "quarter_dim": 196,
+            # The parameters of the baseline, in those of the decoder.
+            "min_capacity": 0.75,
+            "max_capacity": 1.33,
+            "max_test_loss": 102.0,
+            # In nats per image on the three hidden quarters: the smallest log-likelihood of the
+            # baseline, and by how much the conditional VAE must be better.
+            "min_baseline": -115.0,
+            "min_gain": 3.0,
+        },
     ),
     Deliverable(
         id="d6_vqvae",
@@ -191,6 +200,10 @@ _ALL = (
             "data_variance": 0.06327,  # of CIFAR-10's training pixels, from 0 to 1
             "commitment_cost": VQVAE_SIZES["small"].commitment_cost,
             "full_max_loss": VQVAE_SIZES["full"].max_loss,
+            "min_perplexity": VQVAE_SIZES["small"].min_perplexity,
+            "full_min_perplexity": VQVAE_SIZES["full"].min_perplexity,
+            # By how many percent the error on test images may be above the limit in training.
+            "test_allowance": 15,
             # Smallest ratio of the spread of the encoder's outputs without the commitment term to
             # that with it.
             "min_spread_ratio": 3,
@@ -209,6 +222,7 @@ _ALL = (
             "latent_dim": 20,
             # Nats: Burda, Grosse & Salakhutdinov (2016), table 1, VAE with one stochastic layer.
             "published_nll": 86.76,
+            "max_test_loss": 94.5,
             # By how much 100 samples must raise the bound, in nats.
             "min_rise": 0.5,
         },

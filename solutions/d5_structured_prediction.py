@@ -10,9 +10,9 @@
 # both, and compare them with the right yardstick.
 #
 # **Goal:** a training loss below **{{ max_loss }} nats per image** within {{ max_epochs }} epochs,
-# at most {{ max_parameters }} parameters in each of the two models, and a likelihood of the hidden
-# quarters that is higher than the baseline's, by more than {{ min_gain }} nats per
-# image.
+# and below {{ max_test_loss }} on test digits, with at most {{ max_parameters }} parameters in each
+# of the two models. The log likelihood of the hidden quarters should be above {{ min_baseline }}
+# nats per image for the baseline, and higher by more than {{ min_gain }} for the conditional VAE.
 
 # %% common="setup"
 
@@ -91,9 +91,11 @@ plot_image_rows({"image": some, "visible": uncovered(lower_left_quarter(some))})
 # %% [markdown]
 # ## Task 2: the baseline
 #
-# Give it the capacity of the decoder: the same number of layers, of the same width, so that what
-# you compare later is the idea and not the size. It ends in one Sigmoid. It draws nothing at random
-# and gives one answer to one quarter; Dropout, which is idle in eval mode, is fine.
+# Give it the capacity of the decoder, so that what you compare later is the idea and not the size:
+# between {{ min_capacity }} and {{ max_capacity }} times the decoder's parameters. With the same
+# number of layers, of the same width, you get there. It uses all of its layers and ends in one
+# Sigmoid. It draws nothing at random and gives one answer to one quarter; Dropout, which is idle in
+# eval mode, is fine. It leaves the quarters as they are.
 
 
 # %% solution="baseline_class"
@@ -138,7 +140,12 @@ check("d5_structured_prediction.baseline_network")
 # Bring your `myVAE` and your `loss_function` from the last deliverable. If they are general enough,
 # nothing changes: the condition has 196 numbers in place of 10. The class should still take
 # conditions of any length, from `conditional_vec_dim`, and a quarter that is all black is a
-# condition like any other.
+# condition like any other. In this notebook there is always a condition, so what the class does
+# without one does not matter.
+#
+# As before, the decoder ends in one Sigmoid, and all layers are used. Each call of the model draws
+# new noise for each image and each dimension, in training and in evaluation mode alike, and sets no
+# seed. The model and the loss leave the tensors that they are given as they are.
 
 
 # %% solution="model_class" common="cvae"
@@ -187,8 +194,8 @@ check("d5_structured_prediction.settings")
 # ## Task 5: one epoch of training
 #
 # For the VAE the images are given, and their quarters are the condition. For the baseline the
-# quarters are all that is given, and the whole images are the target. Both functions use the loss
-# and the optimizer that they are given.
+# quarters are all that is given, and the whole images are the target. Both functions train in
+# training mode, with the loss and the optimizer that they are given.
 
 
 # %% solution="train_both"

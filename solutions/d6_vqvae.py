@@ -10,8 +10,10 @@
 # loss, and a measure of how much of the codebook is used. Then you train twice, once without one of
 # the terms of the loss, and see why it is there.
 #
-# **Goal:** a normalised error below **{{ max_loss }}** with the small setting (minutes on a CPU),
-# or below {{ full_max_loss }} with the full one (a GPU).
+# **Goal:** a normalised error below **{{ max_loss }}** and a perplexity of at least
+# {{ min_perplexity }} with the small setting (minutes on a CPU), or below {{ full_max_loss }} and
+# at least {{ full_min_perplexity }} with the full one (a GPU). On test images the error may be
+# {{ test_allowance }}% above that limit.
 
 # %% common="setup"
 
@@ -72,9 +74,9 @@ draw_quantiser(CIFAR10(train=False, transform=transforms.ToTensor())[700][0])
 #
 # `nn.Embedding` holds the codebook in `self.embedding.weight`, $(K, D)$. Four things to write:
 #
-# - `distances`: squared distances of $M$ vectors to the $K$ codes. Expand
-#   $\lVert z - e \rVert^2 = \lVert z \rVert^2 + \lVert e \rVert^2 - 2 z^\top e$ to do it without an
-#   array of $M \times K \times D$ numbers.
+# - `distances`: squared distances of $M$ vectors to the $K$ codes. If you expand
+#   $\lVert z - e \rVert^2 = \lVert z \rVert^2 + \lVert e \rVert^2 - 2 z^\top e$, you need no array
+#   of $M \times K \times D$ numbers.
 # - In `forward`, the nearest code of each vector. The array is $(N, D, h, w)$, with the channels in
 #   front: move them to the *end* before you make $N h w$ rows of $D$ numbers, and back afterwards.
 #   Without that, a row mixes numbers of different places.
@@ -123,9 +125,10 @@ class VectorQuantizer(nn.Module):
             z: (N, D, h, w).
 
         Returns:
-            The loss (codebook term plus beta times commitment term), a number; the quantised array
-            (N, D, h, w), which passes gradients straight through to z; the perplexity, a number;
-            and the encodings (N * h * w, K), one-hot, place after place and image after image.
+            The loss (codebook term plus beta times commitment term), a tensor with one number; the
+            quantised array (N, D, h, w), which passes gradients straight through to z and none to
+            the codebook; the perplexity, a number; and the encodings (N * h * w, K), one-hot, place
+            after place and image after image.
         """
         # TODO: rows of D numbers, their nearest codes, the encodings, the quantised array.
         # TODO: the loss, then the straight-through step, then the perplexity.
@@ -218,9 +221,10 @@ class Decoder(nn.Sequential):
 
 
 # %% [markdown]
-# `Model` joins the three, and returns what the decoder gives as it comes. The error is measured in
-# units of the data's variance (for CIFAR-10, pixels from 0 to 1: {{ data_variance }}), so that 1
-# means: no better than always answering with the mean.
+# `Model` joins the three, in training and in evaluation mode alike, and returns what the decoder
+# gives as it comes. The error is measured in units of the data's variance (for CIFAR-10, pixels
+# from 0 to 1: {{ data_variance }}), so that 1 means: no better than always answering with the mean.
+# Neither the model nor the error changes the images that it is given.
 
 
 # %% solution="model_class"
@@ -263,7 +267,8 @@ check("d6_vqvae.model_parts")
 # ## Task 3: the data and one epoch of training
 #
 # Choose the size: `"small"` uses 4,000 photographs that come with this kit and a smaller network,
-# and trains in a few minutes on a CPU. `"full"` fetches all of CIFAR-10 and is for a GPU.
+# and trains in a few minutes on a CPU. `"full"` fetches all of CIFAR-10 and is for a GPU. The model
+# may have at most {{ max_parameters }} parameters, which is enough for both.
 
 # %% solution="choices"
 # TODO: set size to "small" or "full".
@@ -301,9 +306,9 @@ photographs = torch.stack([test_set[number][0] for number in range(0, 1000, 10)]
 visualize_img_batch(photographs[::6] + 0.5, n=16, title="Some test images")
 
 # %% [markdown]
-# In each step minimise the sum of all terms: the quantiser's loss and the error. *Return* the mean
-# of the error alone, over all images of the epoch: it can be compared between settings, and the sum
-# cannot.
+# Train in training mode, and in each step minimise the sum of all terms: the quantiser's loss and
+# the error. *Return* the mean of the error alone, over all images of the epoch: it can be compared
+# between settings, and the sum cannot.
 
 
 # %% solution="train_epoch"
@@ -352,7 +357,8 @@ history = train_or_restore(
 )
 
 # %% [markdown]
-# Once more, with $\beta = 0$ and everything else the same.
+# Once more, with $\beta = 0$ and everything else the same. The root mean square of the encoder's
+# outputs should become at least {{ min_spread_ratio }} times as large.
 
 # %% given="uncommitted_model"
 uncommitted, uncommitted_optimizer = new_model(commitment_cost=0.0)

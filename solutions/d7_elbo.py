@@ -9,8 +9,8 @@
 # You will write the random step, the loss, two lines of the training loop, the codes of the test
 # set, and the importance-weighted estimate.
 #
-# **Goal:** below **{{ max_loss }} nats per image** in training within {{ max_epochs }} epochs, with
-# the {{ max_parameters }} parameters that are given.
+# **Goal:** below **{{ max_loss }} nats per image** in training within {{ max_epochs }} epochs, and
+# below {{ max_test_loss }} on test images, with the {{ max_parameters }} parameters that are given.
 
 # %% common="setup"
 
@@ -110,7 +110,7 @@ class Decoder(nn.Sequential):
 # `reparameterization` gets a mean and a **standard deviation** (not its logarithm, not the
 # variance) and draws a code with $\varepsilon \sim \mathcal{N}(0, I)$, so that gradients reach
 # both. It draws in training and in evaluation alike, sets no seed, and leaves `mean` and `std` as
-# they are. In `forward`, mind that the encoder speaks of $\log \sigma^2$.
+# they are. `forward` draws with it in both modes; mind that the encoder speaks of $\log \sigma^2$.
 
 
 # %% solution="model_class"
@@ -201,6 +201,8 @@ check("d7_elbo.forward")
 #
 # $$L = \sum_{n} \left[ -\sum_{i} \left( x_{ni} \log \theta_{ni} + (1 - x_{ni}) \log (1 -
 # \theta_{ni}) \right) + \operatorname{KL}_n \right] .$$
+#
+# The function leaves its arguments as they are.
 
 
 # %% solution="loss_function"
@@ -241,9 +243,10 @@ print(f"{count_parameters(model):,} parameters, on {device}")
 # %% [markdown]
 # ## Task 3: the training loop
 #
-# Two lines are missing: what the model makes of the images, and the loss. Note the last line of the
-# function. The loss is a sum over the batch, and what is reported is nats **per image**: a figure
-# per batch would change with the size of the batch and could be compared with nobody's.
+# Two lines are missing: what the model makes of the images, and the loss that the function is
+# given. The model stays in training mode. Note the last line of the function. The loss is a sum
+# over the batch, and what is reported is nats **per image**: a figure per batch would change with
+# the size of the batch and could be compared with nobody's.
 
 
 # %% solution="train_epoch"
@@ -394,7 +397,7 @@ def log_likelihood(model, x, n_samples):
 
     Args:
         model: with an encoder and a decoder.
-        x: images (N, D) of zeros and ones.
+        x: images (N, D) of zeros and ones, which stay as they are.
         n_samples: codes drawn for each image, K, anew in each call and without a seed.
 
     Returns:
@@ -418,11 +421,12 @@ def log_likelihood(model, x, n_samples):
 check("d7_elbo.estimate")
 
 # %% [markdown]
-# The same 500 test images with ever more codes. For comparison: a VAE with two hidden layers of 200
-# units and a code of 50 numbers is reported at a negative log-likelihood of {{ published_nll }}
-# nats (Burda et al., 2016, table 1, estimated with 5,000 codes). Their zeros and ones were drawn at
-# random from the grey pixels, anew in each epoch; ours are rounded once, which makes them easier to
-# predict. So the two are neighbours, not rivals.
+# The same 500 test images with ever more codes. The bound should rise from 1 to 10 and from 10 to
+# 100 codes, by more than {{ min_rise }} nats in all. For comparison: a VAE with two hidden layers
+# of 200 units and a code of 50 numbers is reported at a negative log-likelihood of
+# {{ published_nll }} nats (Burda et al., 2016, table 1, estimated with 5,000 codes). Their zeros
+# and ones were drawn at random from the grey pixels, anew in each epoch; ours are rounded once,
+# which makes them easier to predict. So the two are neighbours, not rivals.
 
 # %% figure="rise"
 set_seed(3)

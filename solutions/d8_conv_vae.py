@@ -10,8 +10,9 @@
 # and the functions that walk through the plane.
 #
 # **Goal:** a test loss of at most **{{ max_loss }} nats per image** within {{ max_epochs }} epochs,
-# and close to the training loss. {{ small_epochs }} epochs are enough for that (minutes on a CPU);
-# {{ max_epochs }} end near 149.
+# and at most {{ max_gap }} nats above the training loss. {{ small_epochs }} epochs are enough for
+# that (minutes on a CPU); {{ max_epochs }} end near 149. In the plane, up to {{ reach }} from the
+# origin in each direction, a classifier should find at least {{ min_kinds }} of the ten digits.
 
 # %% common="setup"
 
@@ -62,7 +63,8 @@ draw_vae(MNIST(train=False, transform=transforms.ToTensor())[0][0])
 # $\lfloor (28 + 2p - k) / s \rfloor + 1$ of 28 pixels. There is no activation after `fc_mu` and
 # `fc_logvar`, nor after the decoder's `fc`. The table is complete: use only these layers, without
 # dropout or normalisation. What counts is what is computed: the layers may have other names, stand
-# in an `nn.Sequential`, and do without a bias.
+# in an `nn.Sequential`, and do without a bias. With $c$ = {{ capacity }} and
+# $Z$ = {{ latent_dims }} there are at most {{ max_parameters }} parameters.
 
 
 # %% solution="encoder_class"
@@ -129,7 +131,8 @@ check("d8_conv_vae.architecture")
 #
 # In training the code is drawn, $z = \mu + \sigma \odot \varepsilon$ with $\sigma = e^{\log
 # \sigma^2 / 2}$. In evaluation nothing is drawn: the code is $\mu$, the middle of where it may lie.
-# `self.training` says which of the two it is.
+# `self.training` says which of the two it is. In training, each call draws new noise for each image
+# and each dimension, without setting a seed. `mu` and `logvar` stay as they are.
 
 
 # %% solution="model_class"
@@ -182,7 +185,8 @@ check("d8_conv_vae.forward")
 # $$L = -\sum \left[ x \log \hat{x} + (1 - x) \log (1 - \hat{x}) \right] - \frac{\beta}{2} \sum
 # \left( 1 + \log \sigma^2 - \mu^2 - \sigma^2 \right)$$
 #
-# With $\beta = 1$ it is the negative ELBO. A larger one buys order in the plane with blur.
+# With $\beta = 1$ it is the negative ELBO. A larger one buys order in the plane with blur. The loss
+# leaves its arguments as they are.
 
 
 # %% solution="vae_loss"
@@ -214,7 +218,8 @@ check("d8_conv_vae.loss")
 # ## Task 4: training and evaluation
 #
 # Both functions return nats **per image**: the loss is a sum, so add it up over the batches and
-# divide by the number of images. `evaluate` changes nothing: evaluation mode, no gradients.
+# divide by the number of images. `train_epoch` trains in training mode. `evaluate` changes nothing:
+# evaluation mode, no gradients, no seed.
 
 
 # %% solution="train_epoch"

@@ -211,7 +211,7 @@ def baseline_has_the_capacity_of_the_decoder(submission: Submission) -> str:
     n_baseline = sum(t.numel() for t in submission.object("baseline").parameters().values())
     text = f"The baseline has {n_baseline:,} parameters, and the decoder {n_decoder:,}."
     expect(
-        0.75 * n_decoder <= n_baseline <= 1.33 * n_decoder,
+        D5["min_capacity"] * n_decoder <= n_baseline <= D5["max_capacity"] * n_decoder,
         text,
         "A fair comparison needs the same layers in both: as many, and as wide.",
     )

@@ -9,7 +9,7 @@ check_test_score(
     __name__,
     findings,
     points=1,
-    limit=1.05 * D7.max_loss,
+    limit=D7["max_test_loss"],
     formats=(".1f", ".1f"),
     unit=" nats per image",
     images="images",

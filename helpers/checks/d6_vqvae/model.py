@@ -12,6 +12,8 @@ from helpers.checking import (
     StudentError,
     Submission,
     check,
+    close,
+    expect,
     expect_close,
     expect_number,
     expect_several,
@@ -27,13 +29,29 @@ D6 = get("d6_vqvae")
 _HERE = "helpers.checks.d6_vqvae.standins"
 
 
-def expect_joined(submission: Submission, quantizer: Object) -> None:
-    """Fail unless the student's model joins an encoder, this quantiser and a decoder."""
+def expect_joined(submission: Submission, quantizer: Object) -> tuple[Object, Tensor]:
+    """Fail unless the student's model joins an encoder, this quantiser and a decoder.
+
+    Returns:
+        The model, and images (N, 3, h, w) that it takes.
+    """
     encoder, decoder = (
         submission.build("torch.nn.Conv2d", *channels, 1) for channels in ((3, D), (D, 3))
     )
     model = submission.new("Model", encoder, quantizer, decoder)
     images = torch.rand(N, 3, 4, 6) - 0.5
+    for mode in ("train", "eval"):
+        model.call(mode)
+        _expect_answer(model, encoder, quantizer, decoder, images)
+    model.call("train")
+    expect_kept(model, "", images)
+    return model, images
+
+
+def _expect_answer(
+    model: Object, encoder: Object, quantizer: Object, decoder: Object, images: Tensor
+) -> None:
+    """Fail unless a model's answer is that of its parts."""
     message = "forward should return three things: loss, x_hat, perplexity; it returned {got}."
     found_loss, x_hat, found_perplexity = expect_several(model.call("", images), 3, message)
     scalar = isinstance(x_hat, Tensor) and x_hat.numel() == 1
@@ -62,20 +80,33 @@ def expect_joined(submission: Submission, quantizer: Object) -> None:
         number = expect_number(value, what=f"The {what} that forward returns")
         message = f"The {what} that forward returns is not the quantiser's."
         expect_close(number, right, message, {swapped: other})
-    expect_kept(model, "", images)
+
+
+def _expect_gradients(model: Object, images: Tensor) -> None:
+    """Fail unless gradients pass from the loss and from x_hat to the encoder."""
+    for position, name in enumerate(("loss", "x_hat")):
+        found = model.differentiate("", images, pick=position).parameters
+        expect(
+            found.get("encoder.weight", images) is not None,
+            f"No gradient passes from the {name} that forward returns to the encoder.",
+            "Is something detached?",
+        )
 
 
 @check("model_parts", points=4)
 def model_joins_its_parts(submission: Submission) -> None:
-    """forward(x) returns the quantiser's loss, the decoded quantized array, and the perplexity."""
+    """forward(x) returns the quantiser's loss, the decoded quantized array and the perplexity."""
+    bending = submission.build(f"{_HERE}.BendingQuantizer", K, D, 0.25)
     try:
-        expect_joined(submission, submission.build(f"{_HERE}.RoundingQuantizer", K, D, 0.25))
+        model, images = expect_joined(submission, bending)
     except (CheckFailedError, StudentError) as failure:
         # A model may be made for the student's own quantiser: its mistakes are others' concern.
         try:
             expect_joined(submission, new_quantizer(submission, random_case()[0]))
         except (CheckFailedError, StudentError):
             raise failure from None
+    else:
+        _expect_gradients(model, images)
 
 
 @check("model_parts", points=3)
@@ -105,7 +136,19 @@ def error_is_in_units_of_the_variance(submission: Submission) -> None:
         }
         message = f"For a mean squared error of {squared:.4f} it gave {found:.4f}, and should give "
         expect_close(found, right, f"{message}{right:.4f}.", causes, tolerance=2e-3)
-    expect_kept(submission, "normalised_error", torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8))
+    x_hat, x = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8)
+    expect_kept(submission, "normalised_error", x_hat, x)
+    expect(
+        isinstance(submission.call("normalised_error", x_hat, x), Tensor),
+        "normalised_error returns a plain number, from which no gradient can be computed.",
+        "Return the tensor: no .item() and no float().",
+    )
+    gradient = submission.differentiate("normalised_error", x_hat, x, wrt=(0,)).inputs[0]
+    expect(
+        gradient is not None and close(gradient * variance * x.numel(), 2 * (x_hat - x), 2e-3),
+        "The gradient of normalised_error for x_hat is not that of its value.",
+        "Is something detached, or computed outside torch?",
+    )
 
 
 # Training.

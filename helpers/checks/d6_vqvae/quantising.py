@@ -39,6 +39,15 @@ def random_case(sides: tuple[int, int] = (SIDE, SIDE)) -> tuple[Tensor, Tensor]:
     return torch.randn(K, D), torch.randn(N, D, *sides)
 
 
+def even_case() -> tuple[Tensor, Tensor]:
+    """As many codes (N * 4, D) as there are places in the encoder's output (N, D, 2, 2).
+
+    Whoever looks for the nearest place of each code, and not the other way round, gets wrong codes
+    here and no error: that costs the check of the nearest codes, and none of these.
+    """
+    return torch.randn(N * 4, D), torch.randn(N, D, 2, 2)
+
+
 def quantise(z: Tensor, codes: Tensor, *, farthest: bool = False) -> tuple[Tensor, Tensor]:
     """By brute force: the quantised array (N, D, h, w), and the codes' numbers (N * h * w,)."""
     rows = z.permute(0, 2, 3, 1)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 
-class RoundingQuantizer(nn.Module):
-    """Has what a quantiser has, and rounds to whole numbers in place of looking for codes.
+class BendingQuantizer(nn.Module):
+    """Has what a quantiser has, and takes the sine in place of looking for codes.
 
     Args:
         num_embeddings: vectors in the codebook, K.
@@ -21,7 +21,7 @@ class RoundingQuantizer(nn.Module):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(N, D, h, w) -> a loss, an array like it, a perplexity, encodings (N * h * w, K)."""
-        quantized = (3 * z).round() / 3
+        quantized = (3 * z).sin()
         encodings = torch.zeros(z.numel() // z.shape[1], self.num_embeddings)
         encodings[:, 0] = 1
         return z.square().mean(), quantized, 1 + z.abs().mean(), encodings

@@ -18,7 +18,7 @@ from helpers.checking import (
     fail,
 )
 from helpers.checks.common import architecture, settings, tiny, tiny_conv, vae_loss
-from helpers.checks.common.conduct import expect_evaluation
+from helpers.checks.common.conduct import expect_evaluation, expect_no_seed
 from helpers.checks.common.images import random_images
 from helpers.checks.common.sampling import Sampler, check_sampling
 from helpers.checks.common.summed_elbo import SummedLoss, summed_trial
@@ -300,9 +300,10 @@ def evaluate_returns_nats_per_image(submission: Submission) -> None:
 
 @check("evaluation", points=2)
 def evaluate_changes_nothing(submission: Submission) -> None:
-    """evaluate uses evaluation mode and computes no gradients."""
+    """evaluate uses evaluation mode, computes no gradients and sets no seed."""
     attempt, _ = evaluated(submission)
     expect_evaluation(attempt.model)
+    expect_no_seed(submission, lambda: evaluated(submission), "evaluate")
 
 
 @check("settings", points=1)
