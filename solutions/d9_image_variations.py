@@ -128,8 +128,8 @@ visualize_img_batch(faces, n=32, title="Some validation images")
 # `LeakyReLU` (in this order) after all but the last. The last has three channels, and only a
 # Sigmoid after it.
 #
-# How you write this down is up to you, and dropout is allowed anywhere. Every parameter of the model
-# must have a part in the image that comes out.
+# How you write this down is up to you, and dropout is allowed anywhere. Every parameter of the
+# model must have a part in the image that comes out.
 #
 # **The catch.** Both 75 and 76 become 38, so a transposed convolution cannot know which of them it
 # came from. With kernel 3, stride 2 and padding 1 it makes
@@ -261,11 +261,11 @@ check("d9_image_variations.loss")
 #
 # `train_epoch` is as before. `evaluate` computes the same mean loss on images that are *not*
 # trained on. Two things differ: it computes no gradients and takes no steps, and the whole model
-# must be in evaluation mode.
-# In training mode a BatchNorm layer works with the mean and variance of the batch at hand, and
-# updates its running ones; in evaluation mode it uses the running ones and leaves them alone. What
-# does not differ is the loss: codes are drawn in a validation, too, as `model(images)` does. Both
-# functions return a number that keeps nothing of the batches in memory, such as `loss.item()`.
+# must be in evaluation mode. In training mode a BatchNorm layer works with the mean and variance of
+# the batch at hand, and updates its running ones; in evaluation mode it uses the running ones and
+# leaves them alone. What does not differ is the loss: codes are drawn in a validation, too, as
+# `model(images)` does. Both functions return a number that keeps nothing of the batches in memory:
+# add up `loss.item()`, and not `loss`.
 
 
 # %% solution="train_epoch" common="vae_train_epoch"
@@ -341,10 +341,12 @@ check("d9_image_variations.best")
 #
 # `learner` is trained; `model` holds the best so far, and is what the training line writes into the
 # folder `checkpoints` after each epoch and what you hand in. The losses that it reports are those
-# of the validation. The checks draw new faces, and look at the variations, too: at a scale of 0.01,
-# at least {{ min_closest }} of all variations must be closer to their own image than to any other,
-# and at a scale of 1 they must be three times as far from the decoded mean as at 0.01, or more. Run again, the line restores the result and does not train. To train anew after
+# of the validation. Run again, the line restores the result and does not train. To train anew after
 # a change, delete the folder, and run the next cell, which builds a new model, before the line.
+#
+# The checks of the result draw new faces and look at their variations, too. At a scale of 0.01, at
+# least {{ min_closest }} of all variations must be closer to their own image than to any other. At
+# a scale of 1 they must be at least three times as far from the decoded mean as at 0.01.
 
 # %% given="model"
 set_seed(0)
