@@ -69,7 +69,7 @@ draw_variations(transforms.CenterCrop(150)(transforms.ToTensor()(Faces("valid")[
 # %% solution="preprocessing"
 def preprocessing(image_size):
     """The transform from a PIL image to a tensor (3, image_size, image_size) in [0, 1]."""
-    # TODO: return a transforms.Compose of three steps.
+    # TODO: return the transform: transforms.Compose joins the three steps.
     ### BEGIN SOLUTION
     return transforms.Compose(
         [
