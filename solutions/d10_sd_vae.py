@@ -232,9 +232,9 @@ check("d10_sd_vae.resampling")
 # %% [markdown]
 # ## Task 3: encoder and decoder
 #
-# Both are an `nn.Sequential` of the blocks above, each row with blocks of its own. With $b$ for
-# `base_channels`, for images of 56 by 56 pixels, all plain convolutions 3 x 3 with padding 1, and
-# nothing between the rows or after the last one:
+# Both apply the blocks above one after the other, as an `nn.Sequential` does, each row with blocks
+# of its own. With $b$ for `base_channels`, for images of 56 by 56 pixels, all plain convolutions 3 x
+# 3 with padding 1, and nothing (no dropout either) between the rows or after the last one:
 #
 # | encoder | channels | pixels |
 # |---|---|---|
