@@ -233,8 +233,8 @@ check("d10_sd_vae.resampling")
 # ## Task 3: encoder and decoder
 #
 # Both apply the blocks above one after the other, as an `nn.Sequential` does, each row with blocks
-# of its own. With $b$ for `base_channels`, for images of 56 by 56 pixels, all plain convolutions 3 x
-# 3 with padding 1, and nothing (no dropout either) between the rows or after the last one:
+# of its own. With $b$ for `base_channels`, for images of 56 by 56 pixels, all plain convolutions
+# 3 x 3 with padding 1, and nothing (no dropout either) between the rows or after the last one:
 #
 # | encoder | channels | pixels |
 # |---|---|---|
@@ -454,9 +454,9 @@ check("d10_sd_vae.loss")
 # ## Task 5: the data
 #
 # The images are photographs of dogs. With `"small"` they are the 500 of the CIFAR-10 sample that
-# comes with this kit, 32 by 32 pixels: **hand in this one.** With `"full"` they are the almost 5,000
-# of the Oxford-IIIT Pet data set, of all sizes, which are fetched once (800 MB) and want a GPU. Four
-# fifths are for training.
+# comes with this kit, 32 by 32 pixels: **hand in this one.** With `"full"` they are the almost
+# 5,000 of the Oxford-IIIT Pet data set, of all sizes, which are fetched once (800 MB) and want a
+# GPU. Four fifths are for training.
 #
 # The model wants 56 by 56 pixels with values from -1 to 1. Compose `preprocess` from three
 # transforms and no others: `Resize((56, 56))`, `ToTensor()`, and a `Normalize` that takes $[0, 1]$
