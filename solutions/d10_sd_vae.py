@@ -10,8 +10,9 @@
 # that gathers gradients over several small batches. At the end you repair eight faults that are
 # common in public code.
 #
-# **Goal:** a loss below **{{ max_loss }}** on photographs of dogs, with a narrow version of the
-# model ({{ base_channels }} channels in place of 128) that trains in minutes on a CPU.
+# **Goal:** a loss below **{{ max_loss }}** on the photographs of dogs that you train on, and below
+# {{ max_test_loss }} on others, with a narrow version of the model that trains in minutes on a CPU:
+# {{ base_channels }} channels in place of 128, and at most {{ max_parameters }} parameters.
 
 # %% common="setup"
 
@@ -231,9 +232,9 @@ check("d10_sd_vae.resampling")
 # %% [markdown]
 # ## Task 3: encoder and decoder
 #
-# Both are an `nn.Sequential` of the blocks above, each row with blocks of its own. With $b$ for
-# `base_channels`, for images of 56 by 56 pixels, all plain convolutions 3 x 3 with padding 1, and
-# nothing between the rows or after the last one:
+# Both apply the blocks above one after the other, as an `nn.Sequential` does, each row with blocks
+# of its own. With $b$ for `base_channels`, for images of 56 by 56 pixels, all plain convolutions
+# 3 x 3 with padding 1, and nothing (no dropout either) between the rows or after the last one:
 #
 # | encoder | channels | pixels |
 # |---|---|---|
@@ -453,8 +454,9 @@ check("d10_sd_vae.loss")
 # ## Task 5: the data
 #
 # The images are photographs of dogs. With `"small"` they are the 500 of the CIFAR-10 sample that
-# comes with this kit, 32 by 32 pixels; with `"full"` the almost 5,000 of the Oxford-IIIT Pet data
-# set, of all sizes, which are fetched once (800 MB) and want a GPU. Four fifths are for training.
+# comes with this kit, 32 by 32 pixels: **hand in this one.** With `"full"` they are the almost
+# 5,000 of the Oxford-IIIT Pet data set, of all sizes, which are fetched once (800 MB) and want a
+# GPU. Four fifths are for training.
 #
 # The model wants 56 by 56 pixels with values from -1 to 1. Compose `preprocess` from three
 # transforms and no others: `Resize((56, 56))`, `ToTensor()`, and a `Normalize` that takes $[0, 1]$
@@ -503,7 +505,7 @@ visualize_img_batch(photographs / 2 + 0.5, n=8, title="Some test images")
 # `accumulation_steps`, and what has gathered is the gradient of a mean. If an epoch ends with a
 # group that is not full, step with what there is.
 #
-# Return the mean of the loss, undivided, over all images, as a float: `loss.item()` is a number. A
+# Return the mean of the loss, undivided, over all images. Add up `loss.item()`, a plain number: a
 # `loss` that is added up as it is would keep all batches of the epoch in memory.
 
 

@@ -55,7 +55,9 @@ draw_text_to_image()
 # ## The parts
 #
 # Choose the model. With `"full"` the parts of Stable Diffusion 1.4 are downloaded once it is chosen
-# (see its licence, CreativeML Open RAIL-M, before you publish anything).
+# (see its licence, CreativeML Open RAIL-M, before you publish anything). In your functions, call
+# the parts by the names that the cell after the choice gives them: the checks lend you parts of
+# their own under these names.
 
 # %% solution="choices"
 # TODO: set size to "small" or "full".

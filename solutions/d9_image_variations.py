@@ -10,8 +10,8 @@
 # with validation, keeping the best model, and the variations with their picture file. At the end
 # your notebook becomes a program that runs from the command line.
 #
-# **Goal:** a validation loss below **{{ max_loss }}** within {{ max_epochs }} epochs and
-# {{ max_parameters }} parameters.
+# **Goal:** a loss below **{{ max_loss }}** on new faces, with at most {{ max_parameters }}
+# parameters. {{ max_epochs }} epochs are enough for that.
 
 # %% common="setup"
 
@@ -69,7 +69,7 @@ draw_variations(transforms.CenterCrop(150)(transforms.ToTensor()(Faces("valid")[
 # %% solution="preprocessing"
 def preprocessing(image_size):
     """The transform from a PIL image to a tensor (3, image_size, image_size) in [0, 1]."""
-    # TODO: return a transforms.Compose of three steps.
+    # TODO: return the transform: transforms.Compose joins the three steps.
     ### BEGIN SOLUTION
     return transforms.Compose(
         [
@@ -128,7 +128,8 @@ visualize_img_batch(faces, n=32, title="Some validation images")
 # `LeakyReLU` (in this order) after all but the last. The last has three channels, and only a
 # Sigmoid after it.
 #
-# How you write this down is up to you, and dropout is allowed anywhere.
+# How you write this down is up to you, and dropout is allowed anywhere. Every parameter of the
+# model must have a part in the image that comes out.
 #
 # **The catch.** Both 75 and 76 become 38, so a transposed convolution cannot know which of them it
 # came from. With kernel 3, stride 2 and padding 1 it makes
@@ -150,7 +151,8 @@ class VAE(nn.Module):
     Args:
         image_size: pixels on a side.
         latent_dim: numbers in a code, Z.
-        hidden_dims: channels of the encoder's blocks; the decoder has them in reverse.
+        hidden_dims: channels of the encoder's blocks, a tuple or a list; the decoder has them in
+            reverse.
     """
 
     def __init__(self, image_size=150, latent_dim=128, hidden_dims=(32, 64, 128, 256, 512)):
@@ -258,11 +260,12 @@ check("d9_image_variations.loss")
 # ## Task 4: training and validation
 #
 # `train_epoch` is as before. `evaluate` computes the same mean loss on images that are *not*
-# trained on. Two things differ: it takes no steps, and the whole model must be in evaluation mode.
-# In training mode a BatchNorm layer works with the mean and variance of the batch at hand, and
-# updates its running ones; in evaluation mode it uses the running ones and leaves them alone. What
-# does not differ is the loss: codes are drawn in a validation, too, as `model(images)` does. Both
-# functions return a plain number.
+# trained on. Two things differ: it computes no gradients and takes no steps, and the whole model
+# must be in evaluation mode. In training mode a BatchNorm layer works with the mean and variance of
+# the batch at hand, and updates its running ones; in evaluation mode it uses the running ones and
+# leaves them alone. What does not differ is the loss: codes are drawn in a validation, too, as
+# `model(images)` does. Both functions return a number that keeps nothing of the batches in memory:
+# add up `loss.item()`, and not `loss`.
 
 
 # %% solution="train_epoch" common="vae_train_epoch"
@@ -274,7 +277,7 @@ check("d9_image_variations.training")
 # %% solution="evaluate"
 @torch.no_grad()
 def evaluate(model, loader, loss_function, device):
-    """The mean loss over all images of the loader, a float; the model stays as it is.
+    """The mean loss over all images of the loader, a number; no weight or buffer is changed.
 
     Args:
         model, loader, loss_function, device: as in train_epoch.
@@ -340,6 +343,10 @@ check("d9_image_variations.best")
 # folder `checkpoints` after each epoch and what you hand in. The losses that it reports are those
 # of the validation. Run again, the line restores the result and does not train. To train anew after
 # a change, delete the folder, and run the next cell, which builds a new model, before the line.
+#
+# The checks of the result draw new faces and look at their variations, too. At a scale of 0.01, at
+# least {{ min_closest }} of all variations must be closer to their own image than to any other. At
+# a scale of 1 they must be at least three times as far from the decoded mean as at 0.01.
 
 # %% given="model"
 set_seed(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
@@ -41,10 +42,10 @@ STEPS_BEFORE = 6
 #: What is recorded of each call, oldest first: its time, and copies of tensors by name.
 Calls = list[dict[str, Any]]
 
-#: Sentences about errors of the parts, by what is in their messages.
+#: Sentences about errors of the parts, by what is in their messages or raised them.
 _SENTENCES = {
-    "BatchEncoding": "tokenizer(...) returns an object; the numbers are its `.input_ids`.",
     "Unable to create tensor": "The texts differ in their number of tokens: pad and cut all to 77.",
+    "BatchEncoding": "tokenizer(...) returns an object; the numbers are its `.input_ids`.",
 }
 
 
@@ -237,7 +238,7 @@ class Studio:
                 found["value"] = _images(function(*args, **kwargs))
         except Exception as exception:
             error = failure(exception)
-            found["error"] = [error.kind, _sentence(error.message)]
+            found["error"] = [error.kind, _sentence(error.message, _raised_by(exception))]
         finally:
             for hook in hooks:
                 hook.remove()
@@ -246,11 +247,16 @@ class Studio:
         return found
 
 
-def _sentence(message: str) -> str:
+def _sentence(message: str, raised_by: str) -> str:
     """An error's message, after a sentence about its cause if that is known."""
-    return next(
-        (f"{text} {message}" for name, text in _SENTENCES.items() if name in message), message
-    )
+    known = (text for name, text in _SENTENCES.items() if name in f"{message} {raised_by}")
+    return next((f"{text} {message}" for text in known), message)
+
+
+def _raised_by(exception: BaseException) -> str:
+    """The function that raised an exception, such as ``BatchEncoding.__getattr__``."""
+    frames = [frame for frame, _ in traceback.walk_tb(exception.__traceback__)]
+    return frames[-1].f_code.co_qualname if frames else ""
 
 
 def _same(one: Any, other: Any) -> bool:

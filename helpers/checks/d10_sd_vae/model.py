@@ -239,6 +239,11 @@ def expect_draws(
 def decoding_undoes_the_scale(submission: Submission) -> None:
     """decode divides by 0.18215, and passes post_quant_conv and the decoder."""
     model, latents = new_model(submission), torch.randn(LATENTS)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state("post_quant_conv").items()}
+    expect(
+        shapes == {"weight": (4, 4, 1, 1), "bias": (4,)},
+        "post_quant_conv should be nn.Conv2d(4, 4, kernel_size=1).",
+    )
     hint = "`latents /= ...` writes into them; `latents / ...` makes new ones."
     expect_kept(model, "decode", latents, hint=hint)
     found = model.tensor("decode", latents, shape=IMAGES, what="What decode returns")

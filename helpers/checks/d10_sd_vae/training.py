@@ -164,8 +164,8 @@ def expect_slope(
 
 # Data.
 
-#: Enough that a flip with probability 1/2 is missed once in 10^9 times.
-N_REPEATED = 30
+#: Enough that a flip with probability 0.1 is missed once in a million times.
+N_REPEATED = 140
 
 
 def photograph() -> Tensor:
@@ -238,6 +238,14 @@ def images_are_prepared(submission: Submission) -> None:
         if -1.05 <= low <= -0.9 and 0.9 <= high <= 1.05:
             message = "The prepared photograph does not look like the original."
         fail(message, likely_cause(found, mistakes, same=same))
+    # A picture of the right size, whose neighbouring pixels have nothing in common.
+    pixels = torch.randint(256, (56, 56, 3), dtype=torch.uint8)
+    found = preprocess.tensor("", submission.pil_image(pixels), shape=(3, 56, 56))
+    expect(
+        same(found, pixels.permute(2, 0, 1) / 127.5 - 1),
+        "A picture of 56 by 56 pixels should keep its pixels, but they are changed.",
+        "Resize, ToTensor and Normalize are all: leave other transforms out.",
+    )
 
 
 def turned(image: Tensor) -> dict[str, Tensor]:

@@ -197,7 +197,10 @@ def several_texts_keep_their_order(submission: Submission) -> None:
                 [empty[:1].expand_as(empty), conditional]
             ),
         }
-        subject = "three texts and three negative ones" if negatives[0] else "three texts"
+        subject = "three texts"
+        if negatives[0]:
+            n_negative = "one negative one" if len(set(negatives)) == 1 else "three negative ones"
+            subject += f" and {n_negative}"
         if found.shape != right.shape:
             fail(
                 f"For {subject} there should be {len(right)} embeddings; there are {len(found)}.",
@@ -209,5 +212,6 @@ def several_texts_keep_their_order(submission: Submission) -> None:
     compare(starts(submission, texts), ["", "", ""])
     negatives = ["two", "blue and old", "six"]
     compare(starts(submission, texts, negatives), negatives)
+    compare(starts(submission, texts, "two"), ["two", "two", "two"])
     run = lend(submission, "prompt_to_emb", texts, negatives)
     expect(not run.get("overwrote"), "The list of texts that is passed in is changed.")

@@ -15,7 +15,8 @@ from helpers.checks.d9_image_variations.model import (
 
 BLOCK = ["BatchNorm2d", "LeakyReLU"]
 _NUMBERS = ("first", "second", "third", "fourth", "fifth")
-_NORMS = ("BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm")
+#: Layers that do not belong between the last transposed convolution and the Sigmoid.
+_NO_END = ("BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm", "Conv", "Linear")
 
 
 def _pair(value: Any) -> list[Any]:
@@ -34,13 +35,15 @@ def _strided(steps: list[Step], function: str) -> list[int]:
 
 
 def _expect_block(names: list[str], which: str, kind: str) -> None:
-    """Fail unless the layers that follow a convolution begin with BatchNorm2d and LeakyReLU."""
-    if names[:2] == BLOCK:
+    """Fail unless the layers that follow a convolution are BatchNorm2d and LeakyReLU."""
+    if names == BLOCK:
         return
     found = f"What follows the {which} {kind} is {', '.join(names) or 'nothing'}; it should be "
     found += "BatchNorm2d, then LeakyReLU."
     hint = ""
-    if names[:2] == BLOCK[::-1]:
+    if names[:2] == BLOCK:
+        hint = "Nothing else belongs to a block."
+    elif names[:2] == BLOCK[::-1]:
         hint = "The normalisation comes before the activation."
     elif missing := [layer for layer in BLOCK if layer not in names]:
         hint = f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing there."
@@ -86,13 +89,15 @@ def encoder_blocks_are_as_described(submission: Submission) -> None:
                 f"The {which} convolution of the encoder has a {name} of {shown}; for "
                 f"hidden_dims={widths} it should be {wanted}.",
             )
-        _expect_block(names[start + 1 : end], which, "convolution of the encoder")
+        following = names[start + 1 : end]
+        if end == len(steps) and following[:2] == BLOCK:
+            expect(
+                following == BLOCK,
+                f"The encoder ends in {names[-1]}, which comes after the last block's LeakyReLU.",
+                "After the LeakyReLU of the last block comes nn.Flatten alone.",
+            )
+        _expect_block(following, which, "convolution of the encoder")
         side = (side + 1) // 2
-    expect(
-        names[-1] == "LeakyReLU",
-        f"The encoder ends in {names[-1]}.",
-        "After the LeakyReLU of the last block comes nn.Flatten alone.",
-    )
     _expect_running_statistics(steps)
 
 
@@ -123,7 +128,7 @@ def decoder_blocks_are_as_described(submission: Submission) -> None:
         _expect_block(following, which, "transposed convolution")
     last = names[starts[-1] + 1 :]
     # "LU" is in the name of every activation of that family.
-    extra = next((name for name in last if name.startswith(_NORMS) or "LU" in name), "")
+    extra = next((name for name in last if name.startswith(_NO_END) or "LU" in name), "")
     expect(
         not extra,
         f"The last transposed convolution is followed by {extra}.",
