@@ -37,8 +37,11 @@ def expect_epochs(n_epochs: int, deliverable: Deliverable) -> None:
 
 
 def within_budget(tensors: dict[str, Tensor], deliverable: Deliverable) -> str:
-    """A note on the number of parameters in ``tensors``; fail if there are too many."""
-    count = sum(tensor.numel() for tensor in tensors.values())
+    """A note on the number of parameters in ``tensors``; fail if there are too many.
+
+    BatchNorm's running averages, which a state dict holds too, are no parameters.
+    """
+    count = sum(tensor.numel() for tensor in without_running_statistics(tensors).values())
     text = f"{count:,} parameters; at most {deliverable.max_parameters:,} are allowed."
     expect(count > 0, "The model has no parameters.", "Are its layers kept in a plain list?")
     expect(count <= deliverable.max_parameters, text, "Choose fewer or narrower layers.")
@@ -52,13 +55,11 @@ def without_running_statistics(state: dict[str, Tensor]) -> dict[str, Tensor]:
         layer, _, kind = name.rpartition(".")
         if kind == "num_batches_tracked":
             return state[name].numel() == 1
-        weight = state.get(f"{layer}.weight")
-        return (
-            kind in ("running_mean", "running_var")
-            and weight is not None
-            and weight.ndim == 1
-            and weight.shape == state[name].shape
-        )
+        mean, variance = state.get(f"{layer}.running_mean"), state.get(f"{layer}.running_var")
+        if kind not in ("running_mean", "running_var") or mean is None or variance is None:
+            return False
+        weight = state.get(f"{layer}.weight", mean)  # there is none with affine=False
+        return mean.ndim == 1 and mean.shape == variance.shape == weight.shape
 
     return {name: value for name, value in state.items() if not is_statistic(name)}
 

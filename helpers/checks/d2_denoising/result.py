@@ -3,10 +3,10 @@
 import torch
 
 from helpers.checking import Submission, check, expect
-from helpers.checks.common import settings
 from helpers.checks.common.images import some_digits
 from helpers.checks.common.results import (
     Errors,
+    check_budget,
     check_learned,
     check_reported,
     expect_low,
@@ -48,12 +48,6 @@ def training_error_is_low(submission: Submission) -> str:
     return expect_low(f"Training MSE {error:.4f}", error, D2.max_loss, hint)
 
 
-@check("result", points=3)
-def checkpoint_is_within_its_budget(submission: Submission) -> str:
-    """The trained model that is handed in has no more parameters than allowed."""
-    parameters = settings.without_running_statistics(submission.checkpoint("denoiser"))
-    return settings.within_budget(parameters, D2)
-
-
+check_budget(__name__, points=3)
 # The mean over the last epoch, in training mode, lags behind its end.
 check_reported(__name__, errors, tolerance=0.15)

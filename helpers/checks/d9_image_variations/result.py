@@ -9,11 +9,11 @@ import torch
 from helpers.checking import StudentError, Submission, check, expect
 from helpers.checks.common.results import (
     RUN_AGAIN,
+    check_budget,
     check_learned,
     expect_low,
     once,
 )
-from helpers.checks.common.settings import within_budget, without_running_statistics
 from helpers.checks.d9_image_variations.model import D9
 from helpers.checks.d9_image_variations.training import terms
 from helpers.data import face_tensors
@@ -134,10 +134,7 @@ def variations_stay_close_to_their_image(submission: Submission) -> str:
     return f"{found}."
 
 
-@check("result", points=1)
-def checkpoint_is_within_its_budget(submission: Submission) -> str:
-    """The trained model that is handed in has no more parameters than allowed."""
-    return within_budget(without_running_statistics(submission.checkpoint("vae")), D9)
+check_budget(__name__, points=1)
 
 
 @check("result", points=0)

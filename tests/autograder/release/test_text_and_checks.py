@@ -19,7 +19,7 @@ EACH = pytest.mark.parametrize("name", DELIVERABLES)
 
 @cache
 def rows(name: str) -> list[tuple[str, list[tuple[str, bool]]]]:
-    """The rows of a deliverable: the quoted sentence, and its checks with whether each is hidden."""
+    """The rows of a deliverable: a sentence, and its checks with whether each is hidden."""
     section = PAGE.read_text(encoding="utf-8").split(f"## {name}\n")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")][2:]
     found = []

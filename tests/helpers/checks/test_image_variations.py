@@ -2,13 +2,9 @@
 
 from pathlib import Path
 
-import torch
 from PIL import Image
-from torch import nn
 
-from helpers.budget import count_parameters
 from helpers.checks.common.tiny_faces import new_path, take_file
-from helpers.checks.d9_image_variations.result import without_running_statistics
 
 
 def test_only_a_folder_of_our_own_is_removed(tmp_path: Path) -> None:
@@ -26,14 +22,3 @@ def test_a_picture_is_taken_with_its_folder() -> None:
     assert content[:3].tolist() == [255, 216, 255]
     assert tuple(pixels.shape) == (6, 8, 3)
     assert not path.parent.exists()
-
-
-def test_the_count_is_that_of_the_notebook() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.BatchNorm2d(5, affine=False))
-    kept = without_running_statistics(model.state_dict())
-    assert sum(value.numel() for value in kept.values()) == count_parameters(model)
-
-
-def test_a_large_tensor_is_no_statistic_by_its_name() -> None:
-    state = {"a.weight": torch.zeros(2), "a.running_mean": torch.zeros(500)}
-    assert without_running_statistics(state) == state
