@@ -1,7 +1,7 @@
 # Two commands: `make demo` does the main job once, `make test` proves it. Both set up first.
 
 # That of .venv, else the newest one that runs: pyenv has commands for versions that are not active.
-PYTHON ?= $(shell for python in $(BIN)/python python3.13 python3.12 python3.11 python3; do \
+PYTHON ?= $(shell for python in $(BIN)/python python3.14 python3.13 python3.12 python3.11 python3; do \
 	{ $$python -c ""; } 2>/dev/null && command -v $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,8 +30,8 @@ endif
 
 # A stamp, so that the second run does not set up again.
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
-		|| { echo "Latent Lab needs Python 3.11, 3.12 or 3.13: make PYTHON=/path/to/python3.13 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
+		|| { echo "Latent Lab needs Python 3.11 to 3.14: make PYTHON=/path/to/python3.13 ..."; exit 1; }
 	@echo "==> Setting up $(VENV) with $$($(PYTHON) --version), $(PYTHON) (a few minutes, 6 GB; once)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'

@@ -46,5 +46,5 @@ def test_a_wrong_python_gets_one_sentence(tmp_path: Path) -> None:
         command = ["make", "setup", f"PYTHON={python}"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode != 0
-        assert "Latent Lab needs Python 3.11, 3.12 or 3.13" in done.stdout
+        assert "Latent Lab needs Python 3.11 to 3.14" in done.stdout
         assert not (tmp_path / ".venv").exists()
