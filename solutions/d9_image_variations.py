@@ -563,10 +563,11 @@ print(summary(model, (3, settings.image_size, settings.image_size)))
 # honest estimate?
 #
 # ### BEGIN SOLUTION
-# The training loss falls steadily; the validation loss falls more slowly, with a growing gap, and
-# jumps from one epoch to the next. The model kept is that of its minimum (read off the curve),
-# which need not be the last epoch; without `KeepBest` the last one would be handed in, which may be
-# worse, and with longer training would be clearly so. Since the epoch was *chosen* by the
+# The training loss falls steadily, and the validation loss jumps from one epoch to the next. In our
+# run the training loss lies a little above: it is a mean over an epoch in which the model was still
+# getting better. With longer training it would fall below, and the validation loss would rise
+# again. The model kept is that of the lowest validation loss (in our run epoch 18 of 20); without
+# `KeepBest` the last one would be handed in, which may be worse. Since the epoch was *chosen* by the
 # validation loss, its lowest value is partly luck with these 200 faces and these draws of the code:
 # the minimum of several noisy figures lies below their expectation. An honest estimate takes a
 # third set of faces that was used neither for training nor for the choice (as the autograder does).
