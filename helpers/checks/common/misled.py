@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from helpers.checking import Object, StudentError, close, fail
@@ -61,7 +62,7 @@ def unmoved(trial: Trial, state: dict[str, Tensor]) -> None:
     right = trial.expected(2)
 
     def moves(to: dict[str, Tensor]) -> set[str]:
-        return {name for name in right if not close(to[name], trial.start[name], 1e-6)}
+        return {name for name in right if not torch.equal(to[name], trial.start[name])}
 
     still = sorted(moves(right) - moves(state))
     if still and moves(state):
@@ -73,6 +74,7 @@ def unmoved(trial: Trial, state: dict[str, Tensor]) -> None:
         "The steps lead uphill: the loss should be minimised.": -1.0,
         "The gradients are twice as large as they should be: is backward() called twice, or the "
         "loss multiplied?": 2.0,
+        "The gradients are half as large as they should be: is the loss divided?": 0.5,
     }
     for message, factor in steps.items():
         if all(close(state[name], value, 2e-5) for name, value in trial.scaled(factor).items()):

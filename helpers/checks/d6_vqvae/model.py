@@ -12,10 +12,13 @@ from helpers.checking import (
     StudentError,
     Submission,
     check,
+    close,
+    expect,
     expect_close,
     expect_number,
     expect_several,
     expect_tensor,
+    fail,
 )
 from helpers.checks.common.architecture import expect_kept
 from helpers.checks.common.trial import Trial, check_training
@@ -63,6 +66,32 @@ def expect_joined(submission: Submission, quantizer: Object) -> None:
         message = f"The {what} that forward returns is not the quantiser's."
         expect_close(number, right, message, {swapped: other})
     expect_kept(model, "", images)
+    _expect_gradients_kept(model, images)
+    model.call("eval")
+    again = expect_several(model.call("", images), 3, message)[1]
+    expect(
+        isinstance(again, Tensor) and close(again, decoded),
+        "In eval mode x_hat is not the decoder's answer to the quantized array.",
+        "forward should do the same in both modes.",
+    )
+
+
+def _expect_gradients_kept(model: Object, images: Tensor) -> None:
+    """Fail unless the loss and x_hat carry gradients to all that they are made of."""
+    hint = "Return it as it comes: no .item(), no .detach() and no torch.no_grad()."
+    for place, name, parts in (
+        (0, "loss", ("encoder",)),
+        (1, "x_hat", ("decoder", "encoder")),
+    ):
+        try:
+            gradients = model.differentiate("", images, pick=place).parameters
+        except StudentError as error:
+            if "grad" not in error.message:
+                raise
+            fail(f"The {name} that forward returns has no gradient.", hint)
+        for part in parts:
+            moved = [g is not None for key, g in gradients.items() if key.startswith(part)]
+            expect(any(moved), f"No gradient of {name} reaches the {part}.", hint)
 
 
 @check("model_parts", points=4)
@@ -105,6 +134,12 @@ def error_is_in_units_of_the_variance(submission: Submission) -> None:
         }
         message = f"For a mean squared error of {squared:.4f} it gave {found:.4f}, and should give "
         expect_close(found, right, f"{message}{right:.4f}.", causes, tolerance=2e-3)
+    slope = submission.differentiate("normalised_error", x_hat, x, wrt=(0,)).inputs[0]
+    expect(
+        isinstance(answer, Tensor) and slope is not None and bool(slope.any()),
+        "What normalised_error returns has no gradient for x_hat.",
+        "Return the tensor itself: no .item() and no .detach().",
+    )
     expect_kept(submission, "normalised_error", torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8))
 
 

@@ -1,5 +1,7 @@
 """The checks of distances, nearest codes and the gradient that passes straight through."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -9,6 +11,7 @@ from helpers.checking import (
     Object,
     StudentError,
     Submission,
+    agree,
     check,
     close,
     expect,
@@ -117,18 +120,30 @@ def quantized_are_the_nearest_codes(submission: Submission) -> None:
         fail(message, likely_cause(found, mistakes))
 
 
+def _is_one(value: int | float | Tensor) -> bool:
+    return not isinstance(value, Tensor) or value.numel() == 1
+
+
 @check("nearest", points=1)
 def quantising_is_the_same_in_each_mode(submission: Submission) -> None:
     """A quantiser gives the same array in eval mode, and leaves what it is given as it is."""
     codes, z = random_case()
     quantizer = new_quantizer(submission, codes)
-    training = run_quantizer(quantizer, z).quantized
+    first = run_quantizer(quantizer, z)
     quantizer.call("eval")
-    evaluated = run_quantizer(quantizer, z).quantized
+    second = run_quantizer(quantizer, z)
+    training, evaluated = first.quantized, second.quantized
     if isinstance(training, Tensor) and isinstance(evaluated, Tensor):
         expect(close(training, evaluated), "In eval mode the quantized array is another one.")
     else:
         expect_tensor(evaluated, what="The quantized array")
+    for name in ("loss", "perplexity"):
+        pair = [getattr(answer, name) for answer in (first, second)]
+        numbers = [float(x) for x in pair if isinstance(x, int | float | Tensor) and _is_one(x)]
+        expect(
+            len(numbers) < 2 or agree(*numbers) or any(map(math.isnan, numbers)),
+            f"In eval mode the {name} is another one.",
+        )
     expect_kept(quantizer, "", z)
 
 
