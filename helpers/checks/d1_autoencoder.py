@@ -219,7 +219,7 @@ def criterion_is_the_mean_squared_error(submission: Submission) -> None:
         "Make one of it with brackets: nn.MSELoss().",
     )
     for n_images in (6, 3):
-        x_hat, x = random_images(n_images), random_images(n_images)
+        x_hat, x = 0.8 * random_images(n_images), random_images(n_images)
         answer = criterion.call("", x_hat, x)
         value = expect_number(answer, what="criterion(x_hat, x)")
         squared = float(functional.mse_loss(x_hat, x))

@@ -153,6 +153,18 @@ def baseline_has_one_answer(submission: Submission) -> None:
         "The baseline gives two answers to one quarter, in eval mode too.",
         "It draws nothing at random.",
     )
+    architecture.expect_images_apart(quarters, lambda given: predicted(model, given))
+    steps = model.trace("", quarters, training=True).steps
+    drawn = [step.function for step in steps if step.function in _DRAWING]
+    expect(
+        not drawn,
+        f"In training mode the baseline calls torch.{''.join(drawn[:1])}.",
+        "It draws nothing at random.",
+    )
+
+
+#: Functions of torch that draw random numbers.
+_DRAWING = ("rand", "randn", "rand_like", "randn_like", "normal", "bernoulli")
 
 
 @check("architecture", points=3)
@@ -209,6 +221,15 @@ def baseline_has_the_capacity_of_the_decoder(submission: Submission) -> str:
     decoder = submission.object("model").parameters("decoder")
     n_decoder = sum(tensor.numel() for tensor in decoder.values())
     n_baseline = sum(t.numel() for t in submission.object("baseline").parameters().values())
+    model = new_baseline(submission)
+    steps = architecture.computed(model, "", some_quarters(5))
+    kinds = [architecture.layer_name(step) for step in steps]
+    architecture.expect_activated_between(kinds, "Linear", "baseline")
+    sizes = {
+        sum(t.numel() for t in submission.new("BaselineNN", 196, width, 784).parameters().values())
+        for width in (16, 48)
+    }
+    expect(len(sizes) > 1, "hidden_dim does not change the number of the baseline's parameters.")
     text = f"The baseline has {n_baseline:,} parameters, and the decoder {n_decoder:,}."
     expect(
         D5["min_capacity"] * n_decoder <= n_baseline <= D5["max_capacity"] * n_decoder,
@@ -238,6 +259,7 @@ def baseline_trial(submission: Submission, lr: float) -> Trial:
         model="TinyBaseline",
         view=quarter,
         function="train_baseline",
+        lopsided=True,
         condition=lambda images, _: quarter(images),
         condition_text="the lower left quarters",
         replaced=replaced(submission),
@@ -277,7 +299,7 @@ def complete(submission: Submission, model: Object, quarters: Tensor) -> Tensor:
 def completions_are_drawn_from_the_prior(submission: Submission) -> None:
     """complete decodes a draw from N(0, I), with the quarter after it."""
     model = sampling.drawing_model(submission, QUARTER_DIM)
-    quarters = some_quarters(3).repeat_interleave(400, dim=0)
+    quarters = some_quarters(3).repeat(400, 1)
     sampling.expect_prior_draws(
         model, lambda: complete(submission, model, quarters), quarters, "complete"
     )

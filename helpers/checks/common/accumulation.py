@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from helpers.checking import Submission, expect, expect_number, fail
+from helpers.checks.common.means import mean_over_images
 from helpers.checks.common.trial import (
     EXCHANGED,
     BatchLoss,
     Trial,
-    mean_over_images,
     same_state,
     tiny_vae_loss,
 )

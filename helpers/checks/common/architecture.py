@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from helpers.checking import (
@@ -145,7 +146,19 @@ def expect_only_layers_run(
         if layer_name(step) not in allowed and step not in end:
             where = f" (in {part}.{step.module})" if step.module else ""
             fail(f"The {part} applies {layer_name(step)}{where}.", hint)
+        if layer_name(step) == "LeakyReLU":
+            _expect_leak(step, part)
     return [layer_name(step) for step in steps]
+
+
+def _expect_leak(step: Step, part: str) -> None:
+    slope = step.settings.get("negative_slope", 0.01)
+    if isinstance(slope, int | float) and not 0 < slope < 1:
+        hint = {0: "That is a ReLU.", 1: "That changes nothing."}.get(slope, "")
+        fail(
+            f"The {part} applies a LeakyReLU of slope {slope:g}; it should lie between 0 and 1.",
+            hint or "Its default of 0.01 serves well.",
+        )
 
 
 def expect_activated_between(kinds: Sequence[str], layer: str, part: str) -> None:
@@ -236,13 +249,25 @@ def expect_black_to_white(model: Object, codes: Tensor) -> None:
     if low < 0 or high > 1:
         fail(
             f"Pixels should lie in [0, 1], but the decoder can give {low:.3g} to {high:.3g}.",
-            "Is the Sigmoid at its end missing?",
+            _what_follows_sigmoid(model, codes) or "Is the Sigmoid at its end missing?",
         )
+    expect(
+        low < high,
+        f"Whatever the code, each pixel that the decoder gives is {low:.2f}.",
+        "Do its weights all start with the same value?",
+    )
     if low > 0.05 or high < 0.95:
         fail(
             f"The decoder's pixels cannot leave [{low:.2f}, {high:.2f}].",
             "Is there a second Sigmoid, or another activation just before it?",
         )
+
+
+def _what_follows_sigmoid(model: Object, codes: Tensor) -> str:
+    kinds = [layer_name(step) for step in computed(model, "decoder", codes, training=True)]
+    if "Sigmoid" not in kinds or kinds[-1] == "Sigmoid":
+        return ""
+    return f"{kinds[-1]} comes after the Sigmoid, which should be the last."
 
 
 def expect_sigmoid_alone(model: Object, codes: Tensor) -> None:
@@ -268,6 +293,7 @@ def expect_decoded_code(model: Object) -> None:
         got = tuple(output.shape)
         expect(got in shapes, f"{what} should have shape {shapes[1]}, but it has {got}.")
         expect_kept(model, "", images)
+        _expect_the_same_in_training(model, images)
         _expect_learning(model, images)
         return
     causes = {
@@ -281,6 +307,23 @@ def expect_decoded_code(model: Object) -> None:
     if not close(output, in_eval_mode(model, "", images, what=what)):
         hint = "There is something random in forward."
     fail("forward(x) differs from decoder(encoder(x)).", likely_cause(output, causes, hint))
+
+
+def _expect_the_same_in_training(model: Object, images: Tensor) -> None:
+    """Fail unless forward is decoder(encoder(x)) in training mode, too, with the same Dropout."""
+    inputs = encoder_takes(model, images)
+    seed, other = torch.randint(2**31, (2,)).tolist()
+    model.submission.seed(seed)
+    output = model.tensor("", images, what="The output of forward")
+    model.submission.seed(seed)
+    code = model.tensor("encoder", inputs, what="The encoder's output")
+    decoded = model.tensor("decoder", code, what="The decoder's output")
+    model.submission.seed(other)
+    expect(
+        close(output.reshape(-1), decoded.reshape(-1)),
+        "In training mode forward(x) differs from decoder(encoder(x)).",
+        "It should encode the images, decode the code, and change nothing on the way.",
+    )
 
 
 def _expect_learning(model: Object, images: Tensor) -> None:

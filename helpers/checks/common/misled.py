@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
-from helpers.checking import Object, StudentError, close
+from helpers.checking import Object, StudentError, close, fail
 from helpers.checks.common.conduct import recorded
 
 if TYPE_CHECKING:
@@ -19,17 +20,65 @@ def misled(trial: Trial) -> str:
     moved = any(not close(trial.start.get(k, v), v, 1e-6) for k, v in trial.model.state().items())
     if moved and not recorded(trial.optimizer, "rates"):
         return f"{trial.function} does not use the optimizer that it is given."
-    images, labels = trial.images.split(trial.batch_size), trial.labels.split(trial.batch_size)
-    if trial.condition is not None:
-        shown = trial.trained_on(trial.condition_recorder)
-        for x, its_images, its_labels in zip(shown, images, labels, strict=False):
-            if not close(x, trial.condition(its_images, its_labels)):
-                return f"The model is not given {trial.condition_text} of each batch."
-    elif not trial.records:
+    if not recorded(trial.model, "recorder.inputs"):
+        return f"{trial.function} does not use the model that it is given."
+    images = trial.images.split(trial.batch_size)
+    if not trial.records and (sentence := _left_out(trial.shown(), images)):
+        return sentence
+    if sentence := misled_condition(trial):
+        return sentence
+    sees_images = trial.condition is None or trial.condition_recorder != "recorder"
+    if sees_images and not trial.records:
         for x, its_images in zip(trial.shown(), images, strict=False):
             if not _same(x, its_images):
                 return "The model is not given the images as they come from the loader."
     return _misled_loss(trial, images) if trial.loss_records else ""
+
+
+def misled_condition(trial: Trial) -> str:
+    """What the model is not given besides the images, or ""."""
+    if trial.condition is None:
+        return ""
+    images, labels = trial.images.split(trial.batch_size), trial.labels.split(trial.batch_size)
+    shown = trial.trained_on(trial.condition_recorder)
+    for x, its_images, its_labels in zip(shown, images, labels, strict=False):
+        if not close(x, trial.condition(its_images, its_labels)):
+            return f"The model is not given {trial.condition_text} of each batch."
+    return ""
+
+
+def _left_out(shown: Sequence[Tensor], images: Sequence[Tensor]) -> str:
+    """Which batch the model is never trained on, though on others as they are, or ""."""
+    if not shown or not all(any(_same(x, batch) for batch in images) for x in shown):
+        return ""
+    for number, batch in enumerate(images, 1):
+        if not any(_same(x, batch) for x in shown):
+            return f"Batch {number} of {len(images)} has no part in the training: use each of them."
+    return ""
+
+
+def unmoved(trial: Trial, state: dict[str, Tensor]) -> None:
+    """Fail if some of the parameters never move that should, or all in another measure."""
+    right = trial.expected(2)
+
+    def moves(to: dict[str, Tensor]) -> set[str]:
+        return {name for name in right if not torch.equal(to[name], trial.start[name])}
+
+    still = sorted(moves(right) - moves(state))
+    if still and moves(state):
+        fail(
+            f"These parameters never move: {', '.join(still)}.",
+            "Something cuts them off from the loss, or clears their gradients before the step.",
+        )
+    steps = {
+        "The steps lead uphill: the loss should be minimised.": -1.0,
+        "The gradients are twice as large as they should be: is backward() called twice, or the "
+        "loss multiplied?": 2.0,
+        "The gradients are half as large as they should be: is the loss divided?": 0.5,
+    }
+    for message, factor in steps.items():
+        if all(close(state[name], value, 2e-5) for name, value in trial.scaled(factor).items()):
+            fail(message)
 
 
 def _misled_loss(trial: Trial, images: Sequence[Tensor]) -> str:

@@ -175,6 +175,7 @@ def expect_fresh_noise(model: Object, sampler: Sampler = REPARAMETERIZE) -> None
     shared = "All images of a batch get the same noise."
     expect(float(first.std(dim=0).min()) > 0.5 * size, shared, where)
     expect(float(first.std(dim=1).min()) > 0.05 * size, "All dimensions get the same noise.", where)
+    sampler.draw(model, mu[:1], spread[:1])  # no noise needs other images
     expect_no_seed(model.submission, lambda: sampler.draw(model, mu, spread), sampler.method)
 
 
@@ -317,7 +318,8 @@ def expect_prior_draws(
         between = float((ours[chosen].mean(dim=0) - ours[~chosen].mean(dim=0)).abs().mean())
         if difference > 0.2 * between:
             fail(
-                "The images are not those of the condition that is asked for.",
+                "The images are not those of the condition that is asked for, as the decoder makes "
+                "them.",
                 _wrong_inputs(model, images, codes, condition),
             )
         if not 0.75 < ratio < 1.33:

@@ -38,6 +38,10 @@ class Recorder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The input."""
+        if not images.is_floating_point():
+            raise TypeError(
+                f"the model is given numbers of type {images.dtype}, as labels are: give it images"
+            )
         number = len(self.inputs)
         self.inputs.append(images.detach().clone())
         self.was_training.append(self.training)
@@ -207,6 +211,16 @@ class RecordingMSELoss(RecordingLoss, nn.MSELoss):
         """The mean squared error."""
         self.record(input, target)
         return super().forward(input, target)
+
+
+class LopsidedLoss(RecordingLoss):
+    """A squared error in which the two images cannot be exchanged, as in a cross-entropy."""
+
+    @_in_float32
+    def __call__(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """The mean over a batch, a number."""
+        self.record(x_hat, x)
+        return ((1 + x) * (x_hat - x).square()).mean()
 
 
 class DrawingModel(nn.Module):

@@ -23,7 +23,8 @@ from helpers.checks.common import tiny
 from helpers.checks.common.conduct import recorded
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
-from helpers.checks.common.misled import misled
+from helpers.checks.common.means import mean_causes, mean_over_images
+from helpers.checks.common.misled import misled, misled_condition, unmoved
 from helpers.checks.common.standin import function_with
 
 #: The loss of a model, given what it was shown, the images and their labels.
@@ -35,8 +36,8 @@ Condition = Callable[[Tensor, Tensor], Tensor]
 EXCHANGED = "The images and the reconstructions are exchanged in the call of the loss."
 
 N_IMAGES, BATCH_SIZE = 13, 5
-#: Number of images in each batch.
-COUNTS = torch.tensor([5.0, 5.0, 3.0])
+#: Images in MNIST's training set.
+N_TRAINING = 60_000
 
 
 class Trial:
@@ -45,7 +46,8 @@ class Trial:
     There are thirteen images in batches of 5, 5 and 3, each of a different brightness, so that each
     wrong way to average gives a different number. SGD has momentum, so that a new optimiser in each
     epoch changes the result. Code that only works with the notebook's own ``batch_size``, such as
-    ``images.view(batch_size, -1)``, is tried once more with three batches of that size.
+    ``images.view(batch_size, -1)``, is tried once more with batches of that size, the last of them
+    as small as it is in the notebook's training.
 
     Args:
         lr: of SGD; so small that clipping the norm of the gradient makes no difference.
@@ -131,7 +133,7 @@ class Trial:
             if error.kind != "error" or size in (0, self.batch_size):
                 raise
             training = self.model.get("training")
-            self._prepare(3 * size, size)
+            self._prepare(2 * size + (N_TRAINING % size or size), size)
             self.model.call("train", training)
             try:
                 return self._run()
@@ -168,6 +170,11 @@ class Trial:
         """For each call that the model was trained on, whether it was in training mode."""
         calls = zip(self._recorded("was_training"), self._recorded("trained_on"), strict=False)
         return [mode is True for mode, trained_on in calls if trained_on is True]
+
+    def modes_with_gradients(self) -> list[bool]:
+        """The same for each call that gradients could have been computed through."""
+        calls = zip(self._recorded("was_training"), self._recorded("with_gradients"), strict=False)
+        return [mode is True for mode, with_gradients in calls if with_gradients is True]
 
     def _recorded(self, name: str, recorder: str = "recorder") -> list[Any]:
         """What a recorder has kept, which is asked for once after each epoch."""
@@ -222,6 +229,11 @@ class Trial:
                 sgd.step()
         return model.state_dict()
 
+    def scaled(self, factor: float) -> dict[str, Tensor]:
+        """The parameters after two epochs with a multiple of the loss."""
+        loss = self._loss
+        return self.expected(2, minimised=lambda *given: factor * loss(*given))
+
     def _restarted(self) -> nn.Module:
         model = self._new()
         model.load_state_dict(self.start)
@@ -254,21 +266,30 @@ def mse_trial(
     condition_text: str = "the condition",
     replaced: Mapping[str, str] | None = None,
     gives: str = "",
+    lopsided: bool = False,
 ) -> Trial:
     """A trial with the mean squared error, on a tiny model that takes ``view`` of the images.
 
-    See :class:`Trial` for the other arguments. The norm of the gradient stays below 0.5.
+    See :class:`Trial` for the other arguments. The norm of the gradient stays below 0.5. If
+    ``lopsided``, the error is one whose arguments cannot be exchanged.
     """
 
     def loss(network: nn.Module, shown: Tensor, images: Tensor, _: Tensor) -> Tensor:
-        return functional.mse_loss(network(view(shown)), images)
+        x_hat = network(view(shown))
+        return (
+            tiny.LopsidedLoss()(x_hat, images) if lopsided else functional.mse_loss(x_hat, images)
+        )
+
+    def swapped(network: nn.Module, shown: Tensor, images: Tensor, _: Tensor) -> Tensor:
+        return tiny.LopsidedLoss()(images, network(view(shown)))
 
     return Trial(
         submission,
         lr,
         model=model,
-        criterion=f"{tiny.__name__}.RecordingMSELoss",
+        criterion=f"{tiny.__name__}.{'LopsidedLoss' if lopsided else 'RecordingMSELoss'}",
         loss=loss,
+        wrong={EXCHANGED: (swapped, swapped)} if lopsided else {},
         records=records,
         function=function,
         condition=condition,
@@ -363,30 +384,6 @@ _STEP_MISTAKES = {
 }
 
 
-def mean_over_images(losses: Tensor, counts: Tensor = COUNTS) -> float:
-    """The mean over all images, from the mean loss of each batch of ``counts`` images, (B,)."""
-    return float((losses * counts).sum() / counts.sum())
-
-
-def mean_causes(losses: Tensor, counts: Tensor = COUNTS) -> dict[str, float]:
-    """The values that common mistakes give; see :func:`mean_over_images`."""
-    n_images = float(counts.sum())
-    return {
-        "This is the loss of the last batch alone.": float(losses[-1]),
-        "This is the loss of the first batch alone: is `return` inside the loop?": float(losses[0]),
-        "This is the mean of the batches' means: the last batch is smaller, so weigh each loss by "
-        "the number of its images.": float(losses.mean()),
-        "This is the sum of the batches' losses: divide by their number of images.": float(
-            losses.sum()
-        ),
-        "This is the sum over images: divide by their number.": float((losses * counts).sum()),
-        "The sum over all images is divided by the number of batches: divide it by the number of "
-        "images.": float((losses * counts).sum() / len(counts)),
-        "The batches' means were divided by the number of images: multiply each by the number of "
-        "its images first.": float(losses.sum() / n_images),
-    }
-
-
 def expect_mean_loss(trial: Trial) -> None:
     """Fail unless the mean loss over all images is returned; the learning rate must be 0."""
     value = expect_number(trial.epoch(), what=f"What {trial.function} returns")
@@ -406,7 +403,7 @@ def expect_mean_loss(trial: Trial) -> None:
         fail(
             f"{trial.function} returned {value:.5f}; the mean loss over the {len(trial.images)} "
             f"images is {right:.5f}.",
-            likely_cause(value, causes, misled(trial)),
+            misled_condition(trial) or likely_cause(value, causes, misled(trial)),
         )
     expect(
         not trial.keeps_graph,
@@ -431,6 +428,7 @@ def expect_right_steps(trial: Trial, hint: str) -> None:
     for message, (minimised, _) in trial.wrong.items():
         if same_state(state, trial.expected(2, minimised=minimised)):
             fail(message)
+    unmoved(trial, state)
     fail(
         "After two epochs the parameters are not where gradient descent leads.",
         misled(trial) or hint,
@@ -442,6 +440,8 @@ def expect_training_mode(trial: Trial) -> None:
     trial.model.call("eval")
     trial.epoch()
     modes = trial.training_modes()
+    if not modes and not same_state(trial.model.state(), trial.start):
+        modes = trial.modes_with_gradients()  # the images are detached on the way to what moves
     expect(bool(modes), "The model was not trained: no gradient was computed through it.")
     expect(
         all(modes),

@@ -94,6 +94,11 @@ def expect_two_terms(
     }
     wrong_kl = _wrong_divergences(*posterior, log_var)
     share = 1 if summed else 1 / n_images
+    divisor = n_images * (first + kl) / value if value and not summed else 0.0
+    if 1.5 < divisor < 1000 and math.isclose(divisor, round(divisor), rel_tol=1e-5):
+        otherwise = otherwise or (
+            f"The sum over the {n_images} images is divided by {divisor:.0f}: divide by len(x)."
+        )
     known |= {cause: first + share * wrong for cause, wrong in wrong_kl.items()}
     if summed:
         known |= {
@@ -224,6 +229,11 @@ def expect_loss_value(submission: Submission) -> None:
             "through one: use binary_cross_entropy.": logits + kl,
         }
         value = loss(submission, *case)
+        expect(
+            agree(loss(submission, *case), value, 2e-5),
+            "The loss of the same images changes from call to call.",
+            "Draw nothing in it, and keep nothing from one call to the next.",
+        )
         expect_two_terms(value, (bce, kl), (mu, logvar), causes, "")
 
 

@@ -205,13 +205,54 @@ def expect_forward_parameters(model: Object, condition: Tensor | None = None) ->
             "h the encoder's output.",
             likely_cause(found, causes, otherwise),
         )
+    expect(
+        not close(mu, logvar),
+        "mu and logvar are the same numbers.",
+        "mu_layer and logvar_layer should be two layers, each with weights of its own.",
+    )
     expect_kept(model, "", *given(images, condition))
+    _expect_the_same_in_training(model, images, condition)
+    _expect_gradients_kept(model, given(images, condition))
     answer = model.call("", *given(images, condition))
     first = answer[0] if isinstance(answer, list) and answer else None
     shape = tuple(first.shape) if isinstance(first, Tensor) else ()
     own = model.call("decoder", with_condition(mu, condition)) if shape != x_hat.shape else x_hat
     if isinstance(own, Tensor) and own.shape == x_hat.shape and shape != x_hat.shape:
         fail(f"The x_hat that forward returns should have shape (5, 1, 28, 28), but has {shape}.")
+
+
+def _expect_the_same_in_training(model: Object, images: Tensor, condition: Tensor | None) -> None:
+    """Fail unless forward gives its layers the same in training mode, with the same Dropout."""
+    model.call("train")
+    seed, other = torch.randint(2**31, (2,)).tolist()
+    model.submission.seed(seed)
+    found = torch.stack(forward(model, images, condition)[1:])
+    model.submission.seed(seed)
+    right = _stacked(posterior(model, with_condition(images, condition)))
+    model.submission.seed(other)
+    model.call("eval")
+    expect(
+        found.shape == right.shape and close(found, right),
+        "In training mode the mu and logvar that forward returns are not mu_layer(h) and "
+        "logvar_layer(h), with h the encoder's output.",
+        "forward should do the same in both modes.",
+    )
+
+
+def _expect_gradients_kept(model: Object, inputs: tuple[Tensor, ...]) -> None:
+    """Fail unless the mu and logvar that forward returns carry the gradients of their layers."""
+    for place, name in ((1, "mu"), (2, "logvar")):
+        try:
+            gradients = model.differentiate("", *inputs, pick=place).parameters
+        except StudentError as error:
+            if "grad" not in error.message:
+                raise
+            gradients = {}
+        expect(
+            any(gradient is not None for gradient in gradients.values()),
+            f"The {name} that forward returns has no gradient, and the KL divergence needs it.",
+            "Return it as its layer gives it: no .detach(), no .data and no torch.no_grad().",
+        )
 
 
 def _stacked(pair: tuple[Tensor, Tensor]) -> Tensor:

@@ -102,6 +102,27 @@ def noise_has_the_right_strength(submission: Submission) -> None:
             f"{kurtosis:.1f} and should be 3.",
             "Use torch.randn.",
         )
+    # Out of the range is for another check.
+    for level, name in ((0.0, "black"), (1.0, "white")):
+        images = torch.full((100, 1, 28, 28), level)
+        # Half of the noise leads out of the range and is clipped.
+        outward = 1 - 2 * level
+        share = [
+            float((outward * (noisy(submission, images, STD) - level) <= 0).float().mean())
+            for _ in range(10)
+        ]
+        expect(
+            abs(sum(share) / 10 - 0.5) < 0.1,
+            f"After add_noise {sum(share) / 10:.0%} of {name} pixels are still {name}, and half of "
+            "them should be.",
+            "Add the noise to all pixels as they are, and clip the sum to [0, 1].",
+        )
+    images = 0.2 + 0.6 * random_images(4)
+    expect(
+        close(noisy(submission, images, 1e-6), images),
+        "With std=1e-6 the images should stay nearly as they are.",
+        "Use std as it is given, and add the noise to the images themselves.",
+    )
 
 
 def _wrong_spreads(std: float) -> dict[str, float]:
@@ -112,7 +133,7 @@ def _wrong_spreads(std: float) -> dict[str, float]:
         "std is the standard deviation, not the variance: take no root of it.": math.sqrt(std),
         "std is the standard deviation, not the variance: do not square it.": std**2,
         "torch.rand is uniform: use torch.randn.": std / math.sqrt(12),
-        "It is half of std.": std / 2,
+        "It is half of std. Is it multiplied with the images?": std / 2,
         "It is twice std.": 2 * std,
         "The noise is added twice.": std * math.sqrt(2),
     }

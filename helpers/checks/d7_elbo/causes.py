@@ -46,7 +46,7 @@ def wrong_terms(model: TinyBernoulliVAE, x: Tensor, found: Tensor) -> str:
             half,
         ),
         "In log q, log sigma^2 stands within the bracket with the factor 1/2.": (1, -0.5, 1, half),
-        "(z - mu)^2 / sigma^2 is left out of log q.": (1, -0.5, 0.5, 0),
+        "(z - mu)^2 / sigma^2 is left out of log q, or not divided by sigma^2.": (1, -0.5, 0.5, 0),
         "(z - mu)^2 / sigma^2 has the wrong sign in log q.": (1, -0.5, 0.5, -half),
         "z^2 has the wrong sign in log p(z).": (1, 0.5, 0.5, half),
         "log(2 pi) is left out of log p(z).": (1, -0.5, 0.5, half + two_pi),

@@ -147,7 +147,7 @@ def forward_joins_the_parts(submission: Submission) -> None:
     draws = model.tensor("latent_sample", many_mu, many_logvar, what=what)
     if float(draws.std(dim=0).min()) < 1e-3:
         return  # nothing is drawn, or once for all images
-    forward(model, same)
+    recon = forward(model, same)[0]
     codes = [code for code in codes_of(model) if code.shape == draws.shape]
     expect(bool(codes), "forward does not call the decoder with one code for each image.")
     expect_close(
@@ -167,6 +167,11 @@ def forward_joins_the_parts(submission: Submission) -> None:
             ),
         },
         same=_alike,
+    )
+    expect(
+        close(recon, model.tensor("decoder", codes[-1])),
+        "In training, the images that forward returns are not what the decoder made of the code.",
+        "Return its answer to one draw for each image, as it comes.",
     )
     passes = model.differentiate("latent_sample", mu, logvar, wrt=(0, 1)).inputs
     if all(gradient is not None for gradient in passes):  # else it costs its own check

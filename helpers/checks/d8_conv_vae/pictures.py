@@ -71,10 +71,10 @@ def expect_conduct(submission: Submission, name: str, model: Object, *args: obje
 def interpolation_mixes_the_means(submission: Submission) -> None:
     """interpolation decodes lambda * mu(img1) + (1 - lambda) * mu(img2)."""
     model, ours = standin(submission)
-    one, two = random_images(1), 0.2 * random_images(1)
-    (mu_one, logvar_one), (mu_two, logvar_two) = ours.encoder(one), ours.encoder(two)
     decoder = ours.decoder
     for share in (0.25, 0.9):
+        one, two = random_images(1), 0.2 * random_images(1)
+        (mu_one, logvar_one), (mu_two, logvar_two) = ours.encoder(one), ours.encoder(two)
         rest = 1 - share
         call = called(submission, "interpolation", share, model, one, two)
         image = image_of(call, "interpolation", (1, 1, 28, 28))

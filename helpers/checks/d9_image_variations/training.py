@@ -21,14 +21,13 @@ from helpers.checking import (
 from helpers.checks.common import vae_loss
 from helpers.checks.common.architecture import expect_kept
 from helpers.checks.common.kept import keep_result
+from helpers.checks.common.means import mean_causes, mean_over_images
 from helpers.checks.common.tiny import TinyLoss
 from helpers.checks.common.tiny_faces import OFFSET, SIDE, local_twin, new_state
 from helpers.checks.common.trial import (
     EXCHANGED,
     Trial,
     check_training,
-    mean_causes,
-    mean_over_images,
     vae_trial,
 )
 from helpers.checks.common.vae_loss import (
