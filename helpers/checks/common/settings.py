@@ -1,5 +1,6 @@
 """The settings of a notebook: sizes, epochs, the optimiser and the model's budget."""
 
+import torch
 from torch import Tensor
 
 from helpers.checking import Submission, deliverable_in, expect, fail
@@ -61,6 +62,18 @@ def without_running_statistics(state: dict[str, Tensor]) -> dict[str, Tensor]:
         )
 
     return {name: value for name, value in state.items() if not is_statistic(name)}
+
+
+def learned(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters in a checkpoint, each once: a layer of two names in its model is there twice.
+
+    A second tensor of the same numbers holds nothing that the first does not.
+    """
+    kept: dict[str, Tensor] = {}
+    for name, value in without_running_statistics(checkpoint).items():
+        if not any(value.dtype == one.dtype and torch.equal(value, one) for one in kept.values()):
+            kept[name] = value
+    return kept
 
 
 def expect_adam(submission: Submission, optimizer: str = "optimizer", model: str = "model") -> None:

@@ -51,8 +51,7 @@ def training_error_is_low(submission: Submission) -> str:
 @check("result", points=3)
 def checkpoint_is_within_its_budget(submission: Submission) -> str:
     """The trained model that is handed in has no more parameters than allowed."""
-    parameters = settings.without_running_statistics(submission.checkpoint("denoiser"))
-    return settings.within_budget(parameters, D2)
+    return settings.within_budget(settings.learned(submission.checkpoint("denoiser")), D2)
 
 
 # The mean over the last epoch, in training mode, lags behind its end.

@@ -13,7 +13,7 @@ from helpers.checks.common.results import (
     expect_low,
     once,
 )
-from helpers.checks.common.settings import within_budget, without_running_statistics
+from helpers.checks.common.settings import learned, within_budget
 from helpers.checks.d9_image_variations.model import D9
 from helpers.checks.d9_image_variations.training import terms
 from helpers.data import face_tensors
@@ -137,7 +137,7 @@ def variations_stay_close_to_their_image(submission: Submission) -> str:
 @check("result", points=1)
 def checkpoint_is_within_its_budget(submission: Submission) -> str:
     """The trained model that is handed in has no more parameters than allowed."""
-    return within_budget(without_running_statistics(submission.checkpoint("vae")), D9)
+    return within_budget(learned(submission.checkpoint("vae")), D9)
 
 
 @check("result", points=0)
