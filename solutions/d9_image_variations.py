@@ -567,10 +567,11 @@ print(summary(model, (3, settings.image_size, settings.image_size)))
 # run the training loss lies a little above: it is a mean over an epoch in which the model was still
 # getting better. With longer training it would fall below, and the validation loss would rise
 # again. The model kept is that of the lowest validation loss (in our run epoch 18 of 20); without
-# `KeepBest` the last one would be handed in, which may be worse. Since the epoch was *chosen* by the
-# validation loss, its lowest value is partly luck with these 200 faces and these draws of the code:
-# the minimum of several noisy figures lies below their expectation. An honest estimate takes a
-# third set of faces that was used neither for training nor for the choice (as the autograder does).
+# `KeepBest` the last one would be handed in, which may be worse. Since the epoch was *chosen* by
+# the validation loss, its lowest value is partly luck with these 200 faces and these draws of the
+# code: the minimum of several noisy figures lies below their expectation. An honest estimate takes
+# a third set of faces that was used neither for training nor for the choice (as the autograder
+# does).
 #
 # **Marking:** 1 for reading both curves and the epoch; 1 for the bias of choosing by the smallest
 # value; 1 for a third, untouched set.

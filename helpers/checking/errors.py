@@ -150,8 +150,8 @@ _SENTENCES: tuple[tuple[str, str | Callable[[Match[str]], str]], ...] = (
     ),
     (
         r"\w+ is not a Module subclass",
-        "A class is given to nn.Sequential where a layer is needed: write brackets, such as "
-        "`nn.ReLU()`.",
+        "What stands in an nn.Sequential must be a layer: a class needs brackets, such as "
+        "`nn.ReLU()`, and a function or an object of another kind cannot stand there.",
     ),
     (
         r"optimizer got an empty parameter list",

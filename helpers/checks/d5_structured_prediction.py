@@ -429,13 +429,13 @@ def several_answers_beat_one(submission: Submission) -> str:
 @check("result", points=1)
 def checkpoint_is_within_its_budget(submission: Submission) -> str:
     """The trained conditional VAE has no more parameters than allowed."""
-    return settings.within_budget(submission.checkpoint("cvae"), D5)
+    return settings.within_budget(settings.learned(submission.checkpoint("cvae")), D5)
 
 
 @check("result", points=1)
 def baseline_is_within_its_budget(submission: Submission) -> str:
     """The trained baseline has no more parameters than allowed."""
-    return settings.within_budget(submission.checkpoint("baseline"), D5)
+    return settings.within_budget(settings.learned(submission.checkpoint("baseline")), D5)
 
 
 check_reported(__name__, findings, tolerance=0.05)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
@@ -49,14 +50,18 @@ class Loader:
         generator: Generator | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        if (
+            isinstance(batch_size, bool)
+            or not isinstance(batch_size, int | np.integer)
+            or batch_size < 1
+        ):
             raise ValueError(
                 f"batch_size should be a whole number above 0, but it is {batch_size!r}."
             )
         if not isinstance(dataset, Sized) or len(dataset) == 0:
             raise ValueError("The data set is empty.")
         self.dataset = dataset
-        self.batch_size = batch_size
+        self.batch_size = int(batch_size)  # it may be one of NumPy's
         self.drop_last = drop_last
         self._shuffle = shuffle
         self._generator = generator

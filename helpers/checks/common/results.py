@@ -19,7 +19,7 @@ from helpers.checking import (
 )
 from helpers.checks.common.architecture import decode_codes, encode_images
 from helpers.checks.common.declaring import declare
-from helpers.checks.common.settings import within_budget
+from helpers.checks.common.settings import learned, within_budget
 
 T = TypeVar("T")
 
@@ -114,7 +114,8 @@ def check_budget(module: str, *, points: float, title: str = "") -> None:
     checkpoints = deliverable.checkpoints
 
     def budget(submission: Submission) -> str:
-        notes = [within_budget(submission.checkpoint(c), deliverable) for c in checkpoints[::-1]]
+        states = [submission.checkpoint(name) for name in checkpoints[::-1]]
+        notes = [within_budget(learned(state), deliverable) for state in states]
         return notes[-1]
 
     name, has = "checkpoint_is_within_its_budget", "model that is handed in has"

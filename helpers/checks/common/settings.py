@@ -1,5 +1,6 @@
 """The settings of a notebook: sizes, epochs, the optimiser and the model's budget."""
 
+import torch
 from torch import Tensor
 
 from helpers.checking import Submission, deliverable_in, expect, fail
@@ -37,11 +38,8 @@ def expect_epochs(n_epochs: int, deliverable: Deliverable) -> None:
 
 
 def within_budget(tensors: dict[str, Tensor], deliverable: Deliverable) -> str:
-    """A note on the number of parameters in ``tensors``; fail if there are too many.
-
-    BatchNorm's running averages, which a state dict holds too, are no parameters.
-    """
-    count = sum(tensor.numel() for tensor in without_running_statistics(tensors).values())
+    """A note on the number of parameters in ``tensors``; fail if there are too many."""
+    count = sum(tensor.numel() for tensor in tensors.values())
     text = f"{count:,} parameters; at most {deliverable.max_parameters:,} are allowed."
     expect(count > 0, "The model has no parameters.", "Are its layers kept in a plain list?")
     expect(count <= deliverable.max_parameters, text, "Choose fewer or narrower layers.")
@@ -62,6 +60,18 @@ def without_running_statistics(state: dict[str, Tensor]) -> dict[str, Tensor]:
         return mean.ndim == 1 and mean.shape == variance.shape == weight.shape
 
     return {name: value for name, value in state.items() if not is_statistic(name)}
+
+
+def learned(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters in a checkpoint, each once: a layer of two names in its model is there twice.
+
+    A second tensor of the same numbers holds nothing that the first does not.
+    """
+    kept: dict[str, Tensor] = {}
+    for name, value in without_running_statistics(checkpoint).items():
+        if not any(value.dtype == one.dtype and torch.equal(value, one) for one in kept.values()):
+            kept[name] = value
+    return kept
 
 
 def expect_adam(submission: Submission, optimizer: str = "optimizer", model: str = "model") -> None:

@@ -73,19 +73,26 @@ def one_code_gives_the_elbo(submission: Submission) -> None:
     model, ours = standin(submission, 10, ours)
     x = some_bits(4, 10)
     right = float(elbo(ours, x, 20_000).mean())
-    found = estimates(submission, model, x.repeat(20_000, 1), 1)
-    difference = abs(float(found.mean()) - right)
-    if difference < _TOLERANCE:
+    means: list[float] = []
+    # Often the first calls are enough, and a loop over the images takes seconds for each of them.
+    for _ in range(8):
+        found = estimates(submission, model, x.repeat(2500, 1), 1)
+        means.append(float(found.mean()))
+        mean = sum(means) / len(means)
+        drawn = found.shape == (10_000,) and float(found.view(-1, 4).std(dim=0).max()) > 1e-4
+        error = float(found.std(correction=0)) / (10_000 * len(means)) ** 0.5
+        if drawn and abs(mean - right) + 3 * error < _TOLERANCE:
+            return
+    if abs(mean - right) < _TOLERANCE:
         return
     cause = ""
-    if found.shape == (80_000,) and float(found.view(-1, 4).std(dim=0).max()) < 1e-4:
+    if found.shape == (10_000,) and not drawn:
         again = estimates(submission, model, x, 1)
         cause = "All images get the same code noise: draw it for each image and each code."
         if again.shape == (4,) and close(again, found[:4]):
             cause = "Nothing is drawn: the codes are the means."
     fail(
-        f"With one code the estimate is {float(found.mean()):.2f} on average; the ELBO is "
-        f"{right:.2f}.",
+        f"With one code the estimate is {mean:.2f} on average; the ELBO is {right:.2f}.",
         cause or _wrong_terms(submission) or _wrong_draws(submission),
     )
 

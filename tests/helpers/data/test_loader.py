@@ -276,6 +276,10 @@ def test_bad_batch_size(batch_size: Any, numbers: TensorDataset) -> None:
         Loader(numbers, batch_size)
 
 
+def test_batch_size_of_numpy(numbers: TensorDataset) -> None:
+    assert type(Loader(numbers, np.int64(3)).batch_size) is int
+
+
 def test_empty_data_set(numbers: TensorDataset) -> None:
     with pytest.raises(ValueError, match="The data set is empty"):
         Loader(Subset(numbers, []))
