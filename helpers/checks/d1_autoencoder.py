@@ -32,7 +32,8 @@ from helpers.checks.common.results import (
     once,
 )
 from helpers.checks.common.returned import fitting_trial
-from helpers.checks.common.trial import Trial, check_training, mse_trial
+from helpers.checks.common.training import check_training
+from helpers.checks.common.trial import Trial, mse_trial
 from helpers.deliverables import get
 
 D1 = get("d1_autoencoder")

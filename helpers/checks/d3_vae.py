@@ -7,7 +7,8 @@ from helpers.checks.common import architecture, settings, vae_loss, vae_model, v
 from helpers.checks.common.images import random_images
 from helpers.checks.common.results import check_budget, check_reported, once
 from helpers.checks.common.sampling import check_sampling, expect_unseeded_forward
-from helpers.checks.common.trial import check_training, vae_trial
+from helpers.checks.common.training import check_training
+from helpers.checks.common.trial import vae_trial
 from helpers.checks.common.vae_model import LATENT_DIM, new_vae
 from helpers.checks.common.vae_results import Losses, check_losses, trained_losses
 from helpers.deliverables import get

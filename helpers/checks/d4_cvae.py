@@ -29,7 +29,8 @@ from helpers.checks.common.images import random_images
 from helpers.checks.common.kept import keep_result
 from helpers.checks.common.results import check_budget, check_reported, once
 from helpers.checks.common.standin import function_with, is_right
-from helpers.checks.common.trial import Trial, check_training, vae_trial
+from helpers.checks.common.training import check_training
+from helpers.checks.common.trial import Trial, vae_trial
 from helpers.checks.common.vae_model import LATENT_DIM, new_vae, with_condition
 from helpers.checks.common.vae_results import Losses, check_losses, decode, trained_losses
 from helpers.deliverables import get

@@ -21,7 +21,8 @@ from helpers.checks.common.conduct import expect_no_seed
 from helpers.checks.common.images import random_images, some_digits
 from helpers.checks.common.results import RUN_AGAIN, check_learned, check_reported, expect_low, once
 from helpers.checks.common.standin import is_right
-from helpers.checks.common.trial import Trial, check_training, mse_trial, vae_trial
+from helpers.checks.common.training import check_training
+from helpers.checks.common.trial import Trial, mse_trial, vae_trial
 from helpers.checks.common.vae_model import LATENT_DIM, new_vae, with_condition
 from helpers.checks.common.vae_results import WIDER, Losses, decode, trained_losses
 from helpers.deliverables import get

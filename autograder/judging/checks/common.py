@@ -13,7 +13,8 @@ from helpers.checks.common.architecture import (
 from helpers.checks.common.declaring import declare
 from helpers.checks.common.images import random_images
 from helpers.checks.common.results import Measure
-from helpers.checks.common.trial import MakeTrial, expect_training_mode
+from helpers.checks.common.training import expect_training_mode
+from helpers.checks.common.trial import MakeTrial
 
 
 def expect_state_is_all(first: Object, second: Object) -> None:

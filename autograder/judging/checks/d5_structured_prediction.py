@@ -6,7 +6,7 @@ from autograder.judging.checks.common import check_test_score
 from helpers.checking import StudentError, Submission, check, expect, fail
 from helpers.checks.common import sampling, vae_model, vae_parts
 from helpers.checks.common.architecture import expect_all_used
-from helpers.checks.common.trial import expect_training_mode
+from helpers.checks.common.training import expect_training_mode
 from helpers.checks.common.vae_model import new_vae
 from helpers.checks.d5_structured_prediction import (
     D5,

@@ -9,13 +9,8 @@ from torch import Tensor
 
 from helpers.checking import Submission, expect, expect_number, fail
 from helpers.checks.common.means import mean_over_images
-from helpers.checks.common.trial import (
-    EXCHANGED,
-    BatchLoss,
-    Trial,
-    same_state,
-    tiny_vae_loss,
-)
+from helpers.checks.common.training import same_state
+from helpers.checks.common.trial import EXCHANGED, BatchLoss, Trial, tiny_vae_loss
 
 State = dict[str, Tensor]
 

@@ -22,7 +22,7 @@ from helpers.checks.common.accumulation import (
     expect_undivided_loss,
 )
 from helpers.checks.common.architecture import expect_kept
-from helpers.checks.common.trial import expect_mean_loss
+from helpers.checks.common.training import expect_mean_loss
 from helpers.checks.d10_sd_vae.probing import D10
 
 KL_WEIGHT = D10["kl_weight"]

@@ -9,7 +9,8 @@ from torch.nn import functional
 from helpers.checking import Submission, check, expect, fail
 from helpers.checks.common.images import spoiled
 from helpers.checks.common.returned import fitting_trial
-from helpers.checks.common.trial import Trial, check_training
+from helpers.checks.common.training import check_training
+from helpers.checks.common.trial import Trial
 from helpers.checks.d2_denoising.noise import noise_is_right
 
 

@@ -21,7 +21,8 @@ from helpers.checking import (
     fail,
 )
 from helpers.checks.common.architecture import expect_kept
-from helpers.checks.common.trial import Trial, check_training
+from helpers.checks.common.training import check_training
+from helpers.checks.common.trial import Trial
 from helpers.checks.d6_vqvae.quantising import D, K, N, new_quantizer, random_case, run_quantizer
 from helpers.checks.d6_vqvae.standins import LopsidedError
 from helpers.deliverables import get

@@ -27,7 +27,8 @@ from helpers.checks.common.conduct import expect_evaluation, expect_no_seed
 from helpers.checks.common.sampling import Sampler, check_sampling
 from helpers.checks.common.summed_elbo import Case, SummedLoss, summed_trial
 from helpers.checks.common.tiny_elbo import TinyBernoulliVAE
-from helpers.checks.common.trial import MakeTrial, check_training
+from helpers.checks.common.training import check_training
+from helpers.checks.common.trial import MakeTrial
 from helpers.deliverables import get
 
 D7 = get("d7_elbo")

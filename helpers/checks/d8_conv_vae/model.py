@@ -22,7 +22,8 @@ from helpers.checks.common.conduct import expect_evaluation, expect_no_seed
 from helpers.checks.common.images import random_images
 from helpers.checks.common.sampling import Sampler, check_sampling
 from helpers.checks.common.summed_elbo import SummedLoss, summed_trial
-from helpers.checks.common.trial import EXCHANGED, MakeTrial, Trial, check_training, tiny_vae_loss
+from helpers.checks.common.training import check_training
+from helpers.checks.common.trial import EXCHANGED, MakeTrial, Trial, tiny_vae_loss
 from helpers.checks.d8_conv_vae.layers import CAPACITY, ENCODER_RETURNS, LATENT_DIMS
 from helpers.deliverables import get
 

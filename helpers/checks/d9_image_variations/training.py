@@ -24,12 +24,8 @@ from helpers.checks.common.kept import keep_result
 from helpers.checks.common.means import mean_causes, mean_over_images
 from helpers.checks.common.tiny import TinyLoss
 from helpers.checks.common.tiny_faces import OFFSET, SIDE, local_twin, new_state
-from helpers.checks.common.trial import (
-    EXCHANGED,
-    Trial,
-    check_training,
-    vae_trial,
-)
+from helpers.checks.common.training import check_training
+from helpers.checks.common.trial import EXCHANGED, Trial, vae_trial
 from helpers.checks.common.vae_loss import (
     divergence,
     expect_loss_per_image,
