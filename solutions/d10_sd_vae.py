@@ -746,9 +746,9 @@ def checkpoint(network, epoch):
 check("d10_sd_vae.repairs")
 
 # %% [markdown] written="compression" points=3
-# **Question 1 (3 points).** How many numbers has an image of 512 by 512 pixels, and how many has
-# its latent? Why does a diffusion model that needs 50 passes to make a picture gain from that? And
-# why could it not work with a latent ten times smaller still?
+# **Question 1 (3 points).** How many numbers does an image of 512 by 512 pixels hold, and how
+# many does its latent? Why does a diffusion model that needs 50 passes for a picture gain from
+# that? And why could it not work with a latent ten times smaller still?
 #
 # ### BEGIN SOLUTION
 # The image has $512 \cdot 512 \cdot 3 = 786{,}432$ numbers, its latent $64 \cdot 64 \cdot 4 =

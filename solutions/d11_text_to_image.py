@@ -435,9 +435,10 @@ explore(
 # ### END SOLUTION
 
 # %% [markdown] written="why_latents" points=3
-# **Question 2 (3 points).** How many numbers has an image of 512 by 512 pixels, and how many have
-# its latents? What does the U-Net gain by working on latents, and what is the price? What would go
-# wrong if you forgot to divide by {{ latent_scale }}, and why is there such a number at all?
+# **Question 2 (3 points).** How many numbers does an image of 512 by 512 pixels hold, and how
+# many do its latents? What does the U-Net gain by working on latents, and what is the price? What
+# would go wrong if you forgot to divide by {{ latent_scale }}, and why is there such a number at
+# all?
 #
 # ### BEGIN SOLUTION
 # $512 \cdot 512 \cdot 3 = 786{,}432$ against $64 \cdot 64 \cdot 4 = 16{,}384$, 48 times fewer. Each
