@@ -10,6 +10,7 @@ from torch.nn import functional
 from helpers.checking import Submission, check, close, expect, expect_close, expect_number, fail
 from helpers.checks.d6_vqvae.quantising import (
     CODEBOOK,
+    SIDE,
     Answer,
     D,
     K,
@@ -26,7 +27,7 @@ BETAS = (0.25, 0.7, 0.0)
 _BETA = "beta belongs to the term that moves the encoder's outputs, and to no other."
 _SUMMED = "The squares are summed: take their mean over all numbers."
 _SUMMED_IN_VECTOR = "The squares are summed over the D numbers of a vector: take their mean."
-_N_NUMBERS = N * D * 4
+_N_NUMBERS = N * D * SIDE**2
 
 
 def mean_square(z: Tensor, codes: Tensor, found: float, beta: float, answer: Answer) -> float:

@@ -41,12 +41,12 @@ def random_case(sides: tuple[int, int] = (SIDE, SIDE)) -> tuple[Tensor, Tensor]:
 
 
 def even_case() -> tuple[Tensor, Tensor]:
-    """As many codes (N * 4, D) as there are places in the encoder's output (N, D, 2, 2).
+    """As many codes (N * SIDE^2, D) as places in the encoder's output (N, D, SIDE, SIDE).
 
     Whoever looks for the nearest place of each code, and not the other way round, gets wrong codes
     here and no error: that costs the check of the nearest codes, and none of these.
     """
-    return torch.randn(N * 4, D), torch.randn(N, D, 2, 2)
+    return torch.randn(N * SIDE**2, D), torch.randn(N, D, SIDE, SIDE)
 
 
 def quantise(z: Tensor, codes: Tensor, *, farthest: bool = False) -> tuple[Tensor, Tensor]:
