@@ -155,7 +155,7 @@ def expect_leak(step: Step, part: str) -> None:
     """Fail unless a LeakyReLU that is applied has a slope between 0 and 1."""
     slope = step.settings.get("negative_slope", 0.01)
     if isinstance(slope, int | float) and not 0 < slope < 1:
-        hint = {0: "That is a ReLU.", 1: "That changes nothing."}.get(slope, "")
+        hint = {0.0: "That is a ReLU.", 1.0: "That changes nothing."}.get(float(slope), "")
         fail(
             f"The {part} applies a LeakyReLU of slope {slope:g}; it should lie between 0 and 1.",
             hint or "Its default of 0.01 serves well.",

@@ -189,9 +189,10 @@ def pixels_are_rounded(submission: Submission) -> None:
     run = Decoded(submission)
     found = run.pixels()
     exact = 127.5 * (run.images.double().clamp(-1, 1) + 1)
-    # Where it is clear which number is the nearest; a factor of 128 is for another check.
+    if float((found == (exact * 128 / 127.5).round()).float().mean()) > 0.99:
+        return  # a factor of 128 is for another check
+    # Where it is clear which number is the nearest.
     clear = ((exact - exact.floor() - 0.5).abs() - 0.25).abs() < 0.15
-    clear &= exact.round() == (exact * 128 / 127.5).round()
     cut = bool((found[clear] == exact[clear].floor()).all())
     hint = "Conversion to bytes cuts off what is after the point: call round() before."
     expect(
