@@ -147,11 +147,12 @@ def expect_only_layers_run(
             where = f" (in {part}.{step.module})" if step.module else ""
             fail(f"The {part} applies {layer_name(step)}{where}.", hint)
         if layer_name(step) == "LeakyReLU":
-            _expect_leak(step, part)
+            expect_leak(step, part)
     return [layer_name(step) for step in steps]
 
 
-def _expect_leak(step: Step, part: str) -> None:
+def expect_leak(step: Step, part: str) -> None:
+    """Fail unless a LeakyReLU that is applied has a slope between 0 and 1."""
     slope = step.settings.get("negative_slope", 0.01)
     if isinstance(slope, int | float) and not 0 < slope < 1:
         hint = {0.0: "That is a ReLU.", 1.0: "That changes nothing."}.get(float(slope), "")

@@ -212,7 +212,7 @@ def expect_forward_parameters(model: Object, condition: Tensor | None = None) ->
     )
     expect_kept(model, "", *given(images, condition))
     _expect_the_same_in_training(model, images, condition)
-    _expect_gradients_kept(model, given(images, condition))
+    expect_gradients_kept(model, given(images, condition))
     answer = model.call("", *given(images, condition))
     first = answer[0] if isinstance(answer, list) and answer else None
     shape = tuple(first.shape) if isinstance(first, Tensor) else ()
@@ -239,7 +239,7 @@ def _expect_the_same_in_training(model: Object, images: Tensor, condition: Tenso
     )
 
 
-def _expect_gradients_kept(model: Object, inputs: tuple[Tensor, ...]) -> None:
+def expect_gradients_kept(model: Object, inputs: tuple[Tensor, ...]) -> None:
     """Fail unless the mu and logvar that forward returns carry the gradients of their layers."""
     for place, name in ((1, "mu"), (2, "logvar")):
         try:

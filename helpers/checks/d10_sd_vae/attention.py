@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from helpers.checking import Object, Submission, check
+from helpers.checking import Object, Submission, check, expect
 from helpers.checks.common.architecture import expect_kept
 from helpers.checks.d10_sd_vae.probing import State, explain, linear, loaded
 
@@ -190,3 +190,9 @@ def attention_is_projected(submission: Submission) -> None:
         "What comes before it is added: the result is out_proj's output alone.": before + right,
     }
     explain(found, right, mistakes, "SelfAttention does not end in out_proj.")
+    gradient = block.differentiate("", x, wrt=(0,)).inputs[0]
+    expect(
+        gradient is not None and bool(gradient.any()),
+        "No gradient reaches x through SelfAttention.",
+        "Leave .detach(), .data and torch.no_grad() out of it.",
+    )

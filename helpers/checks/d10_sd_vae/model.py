@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from helpers.checking import (
     Object,
+    StudentError,
     Submission,
     check,
     close,
@@ -204,7 +205,53 @@ def latents_are_scaled_draws(submission: Submission) -> None:
             "The latents are scaled twice.": SCALE**2 * drawn,
         }
         explain(latents, SCALE * drawn, mistakes, "The latents are not 0.18215 times a draw.")
+    expect_scaled_noise(submission)
+    other = few_images()
+    expect(
+        close(expect_tensor(encode(model, other)[1], LATENTS, what=""), moments(model, other)[0]),
+        "For other images the mean that encode returns is not that of moments.",
+        "Keep nothing from one call to the next.",
+    )
+    expect_gradients(model, "encode", x)
     expect_draws(submission, "encode", latents_of, lambda _, latents: latents)
+
+
+def expect_scaled_noise(submission: Submission) -> None:
+    """Fail unless the noise in the latents is scaled like their means."""
+    model = new_model(submission, logvar=1.0)
+    x = few_images()[:1].expand(60, -1, -1, -1).contiguous()
+    latents, mean, logvar = (
+        expect_tensor(value, (60, *LATENTS[1:]), what=f"The {name} that encode returns")
+        for value, name in zip(encode(model, x), ("latents", "mean", "logvar"), strict=True)
+    )
+    drawn = model.tensor("reparameterize", mean, logvar, shape=tuple(mean.shape))
+    spread, right = (float(each.std(dim=0).mean()) for each in (latents, SCALE * drawn))
+    # That of 24 times 60 numbers is known to 2 percent; what is not drawn is for `expect_draws`.
+    expect(
+        min(spread, right) < 1e-6 or 0.85 < spread / right < 1.18,
+        f"The noise in the latents has a standard deviation of {spread:.2f}; in 0.18215 times a "
+        f"draw it is {right:.2f}.",
+        "The draw is scaled as a whole: mean and noise.",
+    )
+
+
+def expect_gradients(model: Object, path: str, x: Tensor) -> None:
+    """Fail unless what a method returns carries gradients, if those of a draw are right."""
+    mean, logvar = moments(model, x)
+    try:
+        passed = model.differentiate("reparameterize", mean, logvar, wrt=(0, 1)).inputs
+    except StudentError:
+        return
+    names = ("x_hat" if path == "" else "latents", "mean", "logvar")
+    for place, name in enumerate(names):
+        if place == 0 and any(gradient is None for gradient in passed):
+            continue  # for another check
+        gradient = model.differentiate(path, x, wrt=(0,), pick=place).inputs[0]
+        expect(
+            gradient is not None,
+            f"No gradient reaches the encoder through the {name} that {path or 'forward'} returns.",
+            "Return it as it comes: no .detach(), no .data and no torch.no_grad().",
+        )
 
 
 def expect_draws(
@@ -314,6 +361,14 @@ def forward_decodes_what_it_encodes(submission: Submission) -> None:
         "What is decoded is not scaled: decode the latents.": painted(latents / SCALE),
     }
     explain(x_hat, painted(latents), mistakes, "x_hat is not what decode makes of the latents.")
+    expect_gradients(model, "", x)
+    model.call("train")
+    mean = expect_tensor(painted_by_forward(model, x)[1], LATENTS, what="The mean")
+    expect(
+        close(mean, rights[0]),
+        "In training mode the mean that forward returns is another one.",
+        "forward should do the same in both modes.",
+    )
     # Whether encode draws is another check's concern.
     noisy = new_model(submission, logvar=1.0)
     if not close(latents_of(noisy, x), latents_of(noisy, x)):

@@ -56,7 +56,7 @@ def masked_scores_get_no_weight(submission: Submission) -> None:
 @check("repairs", points=2)
 def causal_mask_shows_the_diagonal(submission: Submission) -> None:
     """causal_mask hides what comes later, and not the place itself."""
-    for length in (5, 1):
+    for length in (5, 1, 8):
         found = submission.call("causal_mask", length)
         if not isinstance(found, Tensor) or tuple(found.shape) != (length, length):
             fail(f"causal_mask({length}) should return a tensor ({length}, {length}).")
@@ -82,7 +82,7 @@ def causal_mask_shows_the_diagonal(submission: Submission) -> None:
 @check("repairs", points=2)
 def spread_is_an_exponential(submission: Submission) -> None:
     """spread gives the standard deviation that belongs to each log variance."""
-    logvar = torch.randn(3, 4, 2, 2)
+    logvar = 2 * torch.randn(3, 4, 2, 2)
     expect_kept(submission, "spread", logvar)
     answer = submission.call("spread", logvar)
     if isinstance(answer, Tensor) and answer.numel() == 1:

@@ -89,6 +89,12 @@ def loss_is_error_plus_weighted_kl(submission: Submission) -> None:
         x_hat, x, mean, logvar = random_case(n_images)
         expect_kept(submission, "vae_loss", x_hat, x, mean, logvar)
         found = vae_loss.loss(submission, x_hat, x, mean, logvar, name="vae_loss")
+        again = vae_loss.loss(submission, x_hat, x, mean, logvar, name="vae_loss")
+        expect(
+            abs(again - found) <= 1e-5 * abs(found),
+            "vae_loss gives another number at each call with the same images.",
+            "Draw nothing in it, and keep nothing from one call to the next.",
+        )
         error, kl = float(functional.mse_loss(x_hat, x)), mean_divergence(mean, logvar)
         right = error + KL_WEIGHT * kl
         errors = {

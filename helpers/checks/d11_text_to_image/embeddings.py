@@ -213,5 +213,11 @@ def several_texts_keep_their_order(submission: Submission) -> None:
     negatives = ["two", "blue and old", "six"]
     compare(starts(submission, texts, negatives), negatives)
     compare(starts(submission, texts, "two"), ["two", "two", "two"])
+    equal, different = (len(starts(submission, pair)) for pair in (["one"] * 2, ["one", "two"]))
+    expect(
+        equal == different,
+        f"For the same text twice there are {equal} embeddings, and for two texts {different}.",
+        "Embed each text of the list, whether it comes once or twice.",
+    )
     run = lend(submission, "prompt_to_emb", texts, negatives)
     expect(not run.get("overwrote"), "The list of texts that is passed in is changed.")

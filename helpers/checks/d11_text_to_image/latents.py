@@ -321,6 +321,16 @@ def expect_scaled_twice(run: Run) -> None:
             "Use what it returns." if dropped else "",
         )
         expect(
+            not any(
+                _same_start(other["scaled"], s["sample"])
+                for s in scaled
+                for other in run.scalings
+                if "sample" in s and "scaled" in other and other["time"] == s["time"]
+            ),
+            f"At step {number} the latents were scaled twice.",
+            "Call scheduler.scale_model_input once for each time.",
+        )
+        expect(
             any(s["time"] == call["time"] for s in scaled),
             f"At step {number} the latents were scaled for another time than the U-Net's.",
         )
@@ -420,7 +430,7 @@ def expect_guided(run: Run) -> None:
 def noise_is_guided(submission: Submission) -> None:
     """Each step takes the noise unconditional + s (conditional - unconditional)."""
     # 1 and 0 come last, where wrong formulas may be right.
-    for scale in (5.0, 2.5, 1.0, 0.0):
+    for scale in (5.0, 20.0, 2.5, 1.0, 0.0):
         expect_guided(Run(submission, guidance_scale=scale))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from helpers.checking import Step, Submission, check, expect, fail
-from helpers.checks.common.architecture import computed, layer_name
+from helpers.checks.common.architecture import computed, expect_leak, layer_name
 from helpers.checks.d9_image_variations.model import (
     CASES,
     LATENT_DIM,
@@ -50,8 +50,11 @@ def _expect_block(names: list[str], which: str, kind: str) -> None:
     fail(found, hint)
 
 
-def _expect_running_statistics(steps: list[Step]) -> None:
-    """Fail if a BatchNorm layer works with the statistics of the batch in evaluation mode."""
+def _expect_settings(steps: list[Step], part: str) -> None:
+    """Fail if a LeakyReLU leaks nothing or all, or BatchNorm works with the batch in eval mode."""
+    for step in steps:
+        if layer_name(step) == "LeakyReLU":
+            expect_leak(step, part)
     expect(
         not any(s.function == "batch_norm" and s.settings.get("training") is True for s in steps),
         "A BatchNorm2d layer works with the statistics of the batch in evaluation mode, too.",
@@ -98,7 +101,7 @@ def encoder_blocks_are_as_described(submission: Submission) -> None:
             )
         _expect_block(following, which, "convolution of the encoder")
         side = (side + 1) // 2
-    _expect_running_statistics(steps)
+    _expect_settings(steps, "encoder")
 
 
 @check("architecture", points=1)
@@ -134,4 +137,4 @@ def decoder_blocks_are_as_described(submission: Submission) -> None:
         f"The last transposed convolution is followed by {extra}.",
         "Only the Sigmoid comes after it.",
     )
-    _expect_running_statistics(steps)
+    _expect_settings(steps, "decoder")

@@ -22,6 +22,7 @@ from helpers.checks.common.architecture import (
     layer_name,
 )
 from helpers.checks.common.sampling import check_sampling
+from helpers.checks.common.vae_model import expect_gradients_kept
 from helpers.deliverables import get
 
 D9 = get("d9_image_variations")
@@ -226,6 +227,26 @@ def forward_returns_what_the_layers_give(submission: Submission) -> None:
                 [right[0], torch.exp(right[1] / 2)]
             ),
         },
+    )
+    expect(
+        not close(mu, logvar),
+        "mu and logvar are the same numbers.",
+        "mu_layer and logvar_layer should be two layers, each with weights of its own.",
+    )
+    expect_gradients_kept(model, (images,))
+    # In training mode, with the same Dropout.
+    model.call("train")
+    seed, other = torch.randint(2**31, (2,)).tolist()
+    model.submission.seed(seed)
+    found = torch.stack(forward(model, images)[1:])
+    model.submission.seed(seed)
+    right = torch.stack(heads(model, images))
+    model.submission.seed(other)
+    expect(
+        close(found, right, 1e-3),
+        "In training mode the mu and logvar that forward returns are not mu_layer(h) and "
+        "logvar_layer(h), with h the encoder's output.",
+        "forward should do the same in both modes.",
     )
 
 

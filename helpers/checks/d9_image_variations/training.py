@@ -21,7 +21,7 @@ from helpers.checking import (
 from helpers.checks.common import vae_loss
 from helpers.checks.common.architecture import expect_kept
 from helpers.checks.common.kept import keep_result
-from helpers.checks.common.means import mean_causes, mean_over_images
+from helpers.checks.common.means import COUNTS, mean_causes, mean_over_images
 from helpers.checks.common.tiny import TinyLoss
 from helpers.checks.common.tiny_faces import OFFSET, SIDE, local_twin, new_state
 from helpers.checks.common.training import check_training
@@ -79,8 +79,10 @@ def loss_is_squared_error_plus_kl(submission: Submission) -> None:
             "The KL divergence has a weight: both terms count alike.": error + 4 * kl,
             "The KL divergence has a small weight: both terms count alike.": error + kl / 10,
         }
+        value = vae_loss.loss(submission, *case)
+        vae_loss.expect_the_same_again(submission, case, value)
         expect_two_terms(
-            vae_loss.loss(submission, *case),
+            value,
             (error, kl),
             (mu, logvar),
             causes,
@@ -287,6 +289,8 @@ def evaluate_returns_the_mean_loss(submission: Submission) -> None:
     causes["This is the loss of decoder(mu): model(images) decodes a draw."] = mean_over_images(
         evaluation.losses(of_the_mean=True)
     )
+    right = evaluation.losses()
+    causes["The last batch has no part in it."] = mean_over_images(right[:-1], COUNTS[:-1])
     known = [likely_cause(value, causes | mean_causes(losses)) for losses in by_mode]
     fail(
         f"evaluate returned {value:.5f}; the mean loss over the 13 images is "
