@@ -127,5 +127,5 @@ def kept_weights_are_a_full_copy(submission: Submission) -> None:
     )
     expect(
         not moved(_parameters(first), kept),
-        "After the first offer best_model has not the weights that were offered.",
+        "After the first offer best_model does not have the weights offered.",
     )
