@@ -55,7 +55,7 @@ class Run:
         error = found.get("error")
         self._error = error if isinstance(error, StudentError) else None
         self._value = found.get("value")
-        self.touched, self.overwrote = bool(found.get("touched")), bool(found.get("overwrote"))
+        self.touched, self.overwrote = (found.get(k) is True for k in ("touched", "overwrote"))
         self.steps = _calls(found.get("steps"))
         self.scalings = _calls(found.get("scalings"))
         self.unet = _in_order(_calls(found.get("unet")), self.emb)

@@ -96,6 +96,8 @@ def gradients(submission: Submission, beta: float, to: str) -> tuple[Tensor | No
 
 def times(found: Tensor, right: Tensor) -> float | None:
     """How many times the right one it is, or None if it is no multiple."""
+    if found.shape != right.shape:
+        return None
     ratio = float((found * right).sum() / right.square().sum().clamp(min=1e-20))
     return ratio if close(found, ratio * right, 1e-5) else None
 
