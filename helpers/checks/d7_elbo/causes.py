@@ -11,6 +11,7 @@ from helpers.checks.common.tiny_elbo import TinyBernoulliVAE
 _LOG_2PI = math.log(2 * math.pi)
 
 
+@torch.no_grad()
 def wrong_terms(model: TinyBernoulliVAE, x: Tensor, found: Tensor) -> str:
     """The mistake in log w that explains estimates with one code each, or "".
 
@@ -86,6 +87,7 @@ def wrong_terms(model: TinyBernoulliVAE, x: Tensor, found: Tensor) -> str:
     return ""
 
 
+@torch.no_grad()
 def wrong_draws(model: TinyBernoulliVAE, x: Tensor, found: float) -> set[str]:
     """The mistakes in drawing codes that explain the mean estimate with one code for each image."""
     mean, log_var = model.encoder(x)
