@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from helpers.checking import (
@@ -19,6 +18,7 @@ from helpers.checking import (
     fail,
     likely_cause,
 )
+from helpers.checks.common.conduct import with_the_same_draws
 from helpers.checks.common.images import random_images
 
 _ARRANGING = """
@@ -320,13 +320,16 @@ def _distance(one: Tensor, other: Tensor) -> float:
 def _expect_the_same_in_training(model: Object, images: Tensor) -> None:
     """Fail unless forward is decoder(encoder(x)) in training mode, too, with the same Dropout."""
     inputs = encoder_takes(model, images)
-    seed, other = torch.randint(2**31, (2,)).tolist()
-    model.submission.seed(seed)
-    output = model.tensor("", images, what="The output of forward")
-    model.submission.seed(seed)
-    code = model.tensor("encoder", inputs, what="The encoder's output")
-    decoded = model.tensor("decoder", code, what="The decoder's output")
-    model.submission.seed(other)
+
+    def in_two_steps() -> Tensor:
+        code = model.tensor("encoder", inputs, what="The encoder's output")
+        return model.tensor("decoder", code, what="The decoder's output")
+
+    output, decoded = with_the_same_draws(
+        model.submission,
+        lambda: model.tensor("", images, what="The output of forward"),
+        in_two_steps,
+    )
     expect(
         close(output.reshape(-1), decoded.reshape(-1)),
         "In training mode forward(x) differs from decoder(encoder(x)).",

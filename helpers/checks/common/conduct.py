@@ -50,3 +50,14 @@ def expect_no_seed(submission: Submission, call: Callable[[], object], name: str
         f"{name} sets the seed of torch's random numbers, so that all that follow repeat.",
         "Set no seed in there.",
     )
+
+
+def with_the_same_draws(submission: Submission, *functions: Callable[[], Tensor]) -> list[Tensor]:
+    """What the functions return, each with the same random numbers, such as those of Dropout."""
+    seed, other = torch.randint(2**31, (2,)).tolist()
+    found = []
+    for function in functions:
+        submission.seed(seed)
+        found.append(function())
+    submission.seed(other)
+    return found

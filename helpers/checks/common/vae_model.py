@@ -28,6 +28,7 @@ from helpers.checks.common.architecture import (
     expect_kept,
     layer_name,
 )
+from helpers.checks.common.conduct import with_the_same_draws
 from helpers.checks.common.images import random_images
 
 INPUT_DIM, HIDDEN_DIM, LATENT_DIM = 784, 32, 6
@@ -205,11 +206,7 @@ def expect_forward_parameters(model: Object, condition: Tensor | None = None) ->
             "h the encoder's output.",
             likely_cause(found, causes, otherwise),
         )
-    expect(
-        not close(mu, logvar),
-        "mu and logvar are the same numbers.",
-        "mu_layer and logvar_layer should be two layers, each with weights of its own.",
-    )
+    expect_two_heads(mu, logvar)
     expect_kept(model, "", *given(images, condition))
     _expect_the_same_in_training(model, images, condition)
     expect_gradients_kept(model, given(images, condition))
@@ -221,15 +218,23 @@ def expect_forward_parameters(model: Object, condition: Tensor | None = None) ->
         fail(f"The x_hat that forward returns should have shape (5, 1, 28, 28), but has {shape}.")
 
 
+def expect_two_heads(mu: Tensor, logvar: Tensor) -> None:
+    """Fail if one layer gives means and log variances."""
+    expect(
+        not close(mu, logvar),
+        "mu and logvar are the same numbers.",
+        "mu_layer and logvar_layer should be two layers, each with weights of its own.",
+    )
+
+
 def _expect_the_same_in_training(model: Object, images: Tensor, condition: Tensor | None) -> None:
     """Fail unless forward gives its layers the same in training mode, with the same Dropout."""
     model.call("train")
-    seed, other = torch.randint(2**31, (2,)).tolist()
-    model.submission.seed(seed)
-    found = torch.stack(forward(model, images, condition)[1:])
-    model.submission.seed(seed)
-    right = _stacked(posterior(model, with_condition(images, condition)))
-    model.submission.seed(other)
+    found, right = with_the_same_draws(
+        model.submission,
+        lambda: torch.stack(forward(model, images, condition)[1:]),
+        lambda: _stacked(posterior(model, with_condition(images, condition))),
+    )
     model.call("eval")
     expect(
         found.shape == right.shape and close(found, right),
